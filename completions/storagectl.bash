@@ -1,0 +1,314 @@
+# shellcheck shell=bash
+# Completion for storagectl in bash.
+#
+# Names of pools and volumes are data, whatever they look like: nothing here evaluates them,
+# and what is put on the command line is quoted.
+
+# Written by completions/generate.py.
+_storagectl_commands='autostart pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
+_storagectl_program_options='-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag'
+_storagectl_options() { # COMMAND: sets options
+    case $1 in
+        autostart) options='' ;;
+        pool-autostart) options='pool:pool-all disable:flag' ;;
+        pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag' ;;
+        pool-capabilities) options='' ;;
+        pool-create) options='file:file build:flag no-overwrite:flag overwrite:flag' ;;
+        pool-create-as) options='name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag build:flag no-overwrite:flag overwrite:flag' ;;
+        pool-define) options='file:file' ;;
+        pool-define-as) options='name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag' ;;
+        pool-delete) options='pool:pool-inactive' ;;
+        pool-destroy) options='pool:pool-active' ;;
+        pool-dumpxml) options='pool:pool-all inactive:flag xpath:text= wrap:flag' ;;
+        pool-edit) options='pool:pool-all' ;;
+        pool-info) options='pool:pool-all bytes:flag' ;;
+        pool-list) options='inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag' ;;
+        pool-name) options='pool:pool-uuid' ;;
+        pool-refresh) options='pool:pool-active' ;;
+        pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag' ;;
+        pool-undefine) options='pool:pool-inactive' ;;
+        pool-uuid) options='pool:pool-all' ;;
+        vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag' ;;
+        vol-create) options='pool:pool-active file:file prealloc-metadata:flag' ;;
+        vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag' ;;
+        vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag' ;;
+        vol-delete) options='vol:volume-pool pool:pool-active delete-snapshots:flag' ;;
+        vol-download) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag' ;;
+        vol-dumpxml) options='vol:volume-pool pool:pool-active xpath:text= wrap:flag' ;;
+        vol-info) options='vol:volume-pool pool:pool-active bytes:flag physical:flag' ;;
+        vol-key) options='vol:volume-pool pool:pool-active' ;;
+        vol-list) options='pool:pool-active details:flag' ;;
+        vol-name) options='vol:file' ;;
+        vol-path) options='vol:volume-pool pool:pool-active' ;;
+        vol-pool) options='vol:file uuid:flag' ;;
+        vol-resize) options='vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag' ;;
+        vol-upload) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag' ;;
+        vol-wipe) options='vol:volume-pool pool:pool-active algorithm:wipe-algorithm' ;;
+        *) options='' ;;
+    esac
+}
+_storagectl_words() { # KIND: prints the words that are known beforehand
+    case $1 in
+        pool-type) echo 'dir fs disk' ;;
+        pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2' ;;
+        volume-format) echo 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended' ;;
+        wipe-algorithm) echo 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim' ;;
+    esac
+}
+# End of what completions/generate.py writes.
+
+_storagectl_unquote() { # RAW: sets plain, the word as the shell would read it; quote, the open one;
+    # live where the shell would put something in for a $ or a `
+    local raw=$1 i c
+    plain='' quote='' live=''
+    for ((i = 0; i < ${#raw}; i++)); do
+        c=${raw:i:1}
+        case $quote$c in
+            "'" | '"') quote=$c ;;
+            "''" | '""') quote='' ;;
+            "\\")
+                i=$((i + 1))
+                plain+=${raw:i:1}
+                ;;
+            '"'\\)
+                case ${raw:i+1:1} in
+                    [\\\"\$\`])
+                        i=$((i + 1))
+                        plain+=${raw:i:1}
+                        ;;
+                    *) plain+=$c ;;
+                esac
+                ;;
+            *)
+                plain+=$c
+                [[ $c != [\$\`] || $quote == "'" ]] || live=yes
+                ;;
+        esac
+    done
+}
+
+_storagectl_split() { # sets raw, the words up to the cursor, and replaced, the part readline replaces
+    # readline also splits at = and : (COMP_WORDBREAKS); such words are joined again
+    local line=${COMP_LINE:0:COMP_POINT} i word blank
+    raw=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        blank=${line%%[![:space:]]*}
+        line=${line#"$blank"}
+        word=${COMP_WORDS[i]}
+        ((i < COMP_CWORD)) || word=$line
+        if [[ $i -gt 0 && -z $blank ]]; then
+            raw[-1]+=$word
+        else
+            raw+=("$word")
+        fi
+        line=${line#"$word"}
+    done
+    replaced=$word
+    while [[ $replaced == [=:]* ]]; do
+        replaced=${replaced:1}
+    done
+}
+
+_storagectl_kind_of() { # NAME: sets kind to that of the option in options, '' where there is none
+    local option
+    kind=''
+    for option in $options; do
+        if [[ ${option%%:*} == "$1" ]]; then
+            kind=${option#*:}
+            return
+        fi
+    done
+}
+
+_storagectl_run() { # ARGUMENT...: prints what storagectl says
+    command "$program" "${root[@]}" -q "$@" </dev/null 2>/dev/null
+}
+
+_storagectl_pools() { # FILTER...: adds the names of pools to found
+    local line
+    while IFS= read -r line; do
+        line=${line%"${line##*[! ]}"}
+        [[ -z $line ]] || found+=("$line")
+    done < <(_storagectl_run pool-list "$@")
+}
+
+_storagectl_volumes() { # POOL: adds the names of its volumes to found
+    # a line is ` NAME   PATH`, and no name has a slash
+    local line
+    while IFS= read -r line; do
+        line=${line%%/*}
+        line=${line# }
+        line=${line%"${line##*[! ]}"}
+        [[ -z $line ]] || found+=("$line")
+    done < <(_storagectl_run vol-list --pool="$1")
+}
+
+_storagectl_offer() { # BEFORE RAW: offers what of found begins as RAW does; BEFORE stays in front
+    local before=$1 plain quote live name shown keep
+    _storagectl_unquote "$2"
+    [[ -z $live ]] || return
+    keep=${current%"$replaced"}
+    for name in "${found[@]}"; do
+        [[ $name == "$plain"* ]] || continue
+        case $quote in
+            "'") shown=${name//\'/\'\\\'\'} ;;
+            '"')
+                shown=${name//\\/\\\\}
+                shown=${shown//\"/\\\"}
+                shown=${shown//\$/\\\$}
+                shown=${shown//\`/\\\`}
+                shown=${shown//!/\"\'!\'\"}
+                ;;
+            *) printf -v shown %q "$name" ;;
+        esac
+        # readline closes the quote unless the word seems to end with it
+        [[ -z $quote || $shown != *"$quote" ]] || shown+=$quote
+        shown=$before$shown
+        [[ $shown == "$keep"* ]] && COMPREPLY+=("${shown#"$keep"}")
+    done
+}
+
+_storagectl_value() { # KIND BEFORE RAW: offers values of a kind
+    local found=() pool
+    case ${1%%[=+]*} in
+        pool-all) _storagectl_pools --all --name ;;
+        pool-active) _storagectl_pools --name ;;
+        pool-inactive) _storagectl_pools --inactive --name ;;
+        pool-uuid) _storagectl_pools --all --uuid ;;
+        volume-*)
+            pool=${1#volume-}
+            if [[ -z ${given[${pool}]+set} ]]; then
+                compopt -o default 2>/dev/null
+                return
+            fi
+            _storagectl_volumes "${given[${pool}]}"
+            ;;
+        file)
+            compopt -o default 2>/dev/null
+            return
+            ;;
+        folder)
+            compopt -o dirnames 2>/dev/null
+            return
+            ;;
+        *) read -r -a found <<<"$(_storagectl_words "${1%%[=+]*}")" ;;
+    esac
+    _storagectl_offer "$2" "$3"
+}
+
+_storagectl() {
+    local raw=() replaced current plain quote live options kind name option
+    local program root=() command='' expected='' only_data='' found=() positional
+    local -A given=()
+    local i last
+    COMPREPLY=()
+    _storagectl_split
+    last=$((${#raw[@]} - 1))
+    current=${raw[last]}
+    _storagectl_unquote "${raw[0]}"
+    program=$plain
+    type -P -- "$program" >/dev/null || program=storagectl
+
+    # up to the command
+    options=$_storagectl_program_options
+    for ((i = 1; i < last; i++)); do
+        _storagectl_unquote "${raw[i]}"
+        if [[ -n $expected ]]; then
+            [[ $expected != --root ]] || root=(--root "$plain")
+            expected=''
+        elif [[ $plain == --root=* ]]; then
+            root=("$plain")
+        elif [[ $plain == -* ]]; then
+            _storagectl_kind_of "$plain"
+            [[ $kind == flag || -z $kind ]] || expected=$plain
+        else
+            command=$plain
+            i=$((i + 1))
+            break
+        fi
+    done
+    if [[ -z $command ]]; then
+        if [[ -n $expected ]]; then
+            _storagectl_kind_of "$expected"
+            _storagectl_value "$kind" '' "$current"
+        elif [[ $current == --?*=* ]]; then
+            _storagectl_kind_of "${current%%=*}"
+            _storagectl_value "$kind" "${current%%=*}=" "${current#*=}"
+        elif [[ $current == -* ]]; then
+            for option in $options; do
+                found+=("${option%%:*}")
+            done
+            _storagectl_offer '' "$current"
+        else
+            read -r -a found <<<"$_storagectl_commands"
+            _storagectl_offer '' "$current"
+        fi
+        return
+    fi
+
+    # the command's own arguments
+    _storagectl_options "$command"
+    for (( ; i < last; i++)); do
+        _storagectl_unquote "${raw[i]}"
+        if [[ -n $expected ]]; then
+            given[$expected]=$plain
+            expected=''
+        elif [[ $plain == -- && -z $only_data ]]; then
+            only_data=yes
+        elif [[ $plain == --?*=* && -z $only_data ]]; then
+            name=${plain%%=*}
+            given[${name#--}]=${plain#*=}
+        elif [[ $plain == --?* && -z $only_data ]]; then
+            name=${plain#--}
+            _storagectl_kind_of "$name"
+            case $kind in
+                '' | flag) given[$name]='' ;;
+                *) expected=$name ;;
+            esac
+        else
+            _storagectl_next_positional
+            [[ -z $positional ]] || given[$positional]=$plain
+        fi
+    done
+
+    if [[ -n $expected ]]; then
+        _storagectl_kind_of "$expected"
+        _storagectl_value "$kind" '' "$current"
+        return
+    fi
+    if [[ $current == --?*=* && -z $only_data ]]; then
+        name=${current%%=*}
+        _storagectl_kind_of "${name#--}"
+        _storagectl_value "$kind" "$name=" "${current#*=}"
+        return
+    fi
+    if [[ $current != -* || -n $only_data ]]; then
+        _storagectl_next_positional
+        if [[ -n $positional ]]; then
+            _storagectl_kind_of "$positional"
+            _storagectl_value "$kind" '' "$current"
+            [[ $kind != file* && $kind != folder* ]] || return
+        fi
+        [[ ${#COMPREPLY[@]} -eq 0 && -z $current && -z $only_data ]] || return
+    fi
+    for option in $options --help:flag; do
+        name=${option%%:*}
+        name=${name#--}
+        [[ -n ${given[$name]+set} && $option != *+ ]] || found+=("--$name")
+    done
+    _storagectl_offer '' "$current"
+}
+
+_storagectl_next_positional() { # sets positional to the option that the next bare word is for
+    local option
+    for option in $options; do
+        positional=${option%%:*}
+        case $option in
+            *:flag | *=) continue ;;
+        esac
+        [[ -n ${given[$positional]+set} ]] || return
+    done
+    positional=''
+}
+
+complete -F _storagectl storagectl

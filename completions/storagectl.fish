@@ -1,0 +1,280 @@
+# Completion for storagectl in fish.
+#
+# Names of pools and volumes are data, whatever they look like: nothing here evaluates them,
+# and fish quotes what it puts on the command line.
+
+# Written by completions/generate.py.
+function __storagectl_commands
+    printf '%s\t%s\n' autostart 'start every inactive pool that is marked as autostarted'
+    printf '%s\t%s\n' pool-autostart 'autostart a pool'
+    printf '%s\t%s\n' pool-build 'build a pool'
+    printf '%s\t%s\n' pool-capabilities 'storage pool capabilities'
+    printf '%s\t%s\n' pool-create 'create a pool from an XML file'
+    printf '%s\t%s\n' pool-create-as 'create a pool from a set of args'
+    printf '%s\t%s\n' pool-define 'define an inactive persistent storage pool or modify an existing persistent one from an XML file'
+    printf '%s\t%s\n' pool-define-as 'define a pool from a set of args'
+    printf '%s\t%s\n' pool-delete 'delete a pool'
+    printf '%s\t%s\n' pool-destroy 'destroy (stop) a pool'
+    printf '%s\t%s\n' pool-dumpxml 'pool information in XML'
+    printf '%s\t%s\n' pool-edit 'edit XML configuration for a storage pool'
+    printf '%s\t%s\n' pool-info 'storage pool information'
+    printf '%s\t%s\n' pool-list 'list pools'
+    printf '%s\t%s\n' pool-name 'convert a pool UUID to pool name'
+    printf '%s\t%s\n' pool-refresh 'refresh a pool'
+    printf '%s\t%s\n' pool-start 'start a (previously defined) inactive pool'
+    printf '%s\t%s\n' pool-undefine 'undefine an inactive pool'
+    printf '%s\t%s\n' pool-uuid 'convert a pool name to pool UUID'
+    printf '%s\t%s\n' vol-clone 'clone a volume.'
+    printf '%s\t%s\n' vol-create 'create a vol from an XML file'
+    printf '%s\t%s\n' vol-create-as 'create a volume from a set of args'
+    printf '%s\t%s\n' vol-create-from 'create a vol, using another volume as input'
+    printf '%s\t%s\n' vol-delete 'delete a vol'
+    printf '%s\t%s\n' vol-download 'download volume contents to a file'
+    printf '%s\t%s\n' vol-dumpxml 'vol information in XML'
+    printf '%s\t%s\n' vol-info 'storage vol information'
+    printf '%s\t%s\n' vol-key 'returns the volume key for a given volume name or path'
+    printf '%s\t%s\n' vol-list 'list vols'
+    printf '%s\t%s\n' vol-name 'returns the volume name for a given volume key or path'
+    printf '%s\t%s\n' vol-path 'returns the volume path for a given volume name or key'
+    printf '%s\t%s\n' vol-pool 'returns the storage pool for a given volume key or path'
+    printf '%s\t%s\n' vol-resize 'resize a vol'
+    printf '%s\t%s\n' vol-upload 'upload file contents to a volume'
+    printf '%s\t%s\n' vol-wipe 'wipe a vol'
+end
+function __storagectl_program_options
+    printf '%s\n' -q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag
+end
+function __storagectl_options --argument-names command
+    switch $command
+        case pool-autostart
+            printf '%s\n' pool:pool-all disable:flag
+        case pool-build
+            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag
+        case pool-create
+            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag
+        case pool-create-as
+            printf '%s\n' name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag build:flag no-overwrite:flag overwrite:flag
+        case pool-define
+            printf '%s\n' file:file
+        case pool-define-as
+            printf '%s\n' name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag
+        case pool-delete
+            printf '%s\n' pool:pool-inactive
+        case pool-destroy
+            printf '%s\n' pool:pool-active
+        case pool-dumpxml
+            printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag
+        case pool-edit
+            printf '%s\n' pool:pool-all
+        case pool-info
+            printf '%s\n' pool:pool-all bytes:flag
+        case pool-list
+            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag
+        case pool-name
+            printf '%s\n' pool:pool-uuid
+        case pool-refresh
+            printf '%s\n' pool:pool-active
+        case pool-start
+            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag
+        case pool-undefine
+            printf '%s\n' pool:pool-inactive
+        case pool-uuid
+            printf '%s\n' pool:pool-all
+        case vol-clone
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag
+        case vol-create
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag
+        case vol-create-as
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag
+        case vol-create-from
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag
+        case vol-delete
+            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag
+        case vol-download
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag
+        case vol-dumpxml
+            printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag
+        case vol-info
+            printf '%s\n' vol:volume-pool pool:pool-active bytes:flag physical:flag
+        case vol-key
+            printf '%s\n' vol:volume-pool pool:pool-active
+        case vol-list
+            printf '%s\n' pool:pool-active details:flag
+        case vol-name
+            printf '%s\n' vol:file
+        case vol-path
+            printf '%s\n' vol:volume-pool pool:pool-active
+        case vol-pool
+            printf '%s\n' vol:file uuid:flag
+        case vol-resize
+            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag
+        case vol-upload
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag
+        case vol-wipe
+            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm
+    end
+end
+function __storagectl_words --argument-names kind
+    switch $kind
+        case pool-type
+            printf '%s\n' dir fs disk
+        case pool-format
+            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2
+        case volume-format
+            printf '%s\n' none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended
+        case wipe-algorithm
+            printf '%s\n' zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim
+    end
+end
+# End of what completions/generate.py writes.
+
+function __storagectl_kind_of --argument-names name # NAME NAME:KIND...: prints the kind
+    for entry in $argv[2..]
+        if test (string split --max 1 : -- $entry)[1] = $name
+            string split --max 1 : -- $entry | tail -n 1
+            return
+        end
+    end
+    return 1
+end
+
+function __storagectl_pools # PROGRAM...: prints pools
+    $argv </dev/null 2>/dev/null | string trim --right | string match --invert ''
+end
+
+function __storagectl_volumes # PROGRAM...: prints volumes; a line is ` NAME   PATH`, no name has a /
+    $argv </dev/null 2>/dev/null | string replace --regex -- '^ ([^/]*[^/ ]) +/.*$' '$1'
+end
+
+function __storagectl_next_positional # NAME:KIND... -- NAME...: prints what the next bare word is for
+    set -l end (contains --index -- -- $argv)
+    set -l given $argv[$end..]
+    for entry in $argv[..$end]
+        test $entry = --; and return
+        set -l name (string split : -- $entry)[1]
+        if not string match --quiet --regex -- '(:flag|=)$' $entry; and not contains -- $name $given
+            echo $name
+            return
+        end
+    end
+end
+
+function __storagectl_complete
+    set -l tokens (commandline --current-process --tokenize --cut-at-cursor)
+    set -l current (commandline --current-token --cut-at-cursor)
+    set -l program $tokens[1]
+    command --query -- $tokens[1]; or set program storagectl
+    set -l options (__storagectl_program_options)
+    set -l dashes # program options are listed with their dashes
+    set -l chosen
+    set -l expected
+    set -l only_data
+    set -l names
+    set -l values
+
+    for token in $tokens[2..]
+        if set -q expected[1]
+            if test -z "$chosen" -a $expected = --root
+                set -a program --root $token
+            end
+            set -a names $expected
+            set -a values $token
+            set expected
+        else if test "$token" = -- -a -z "$only_data"
+            set only_data yes
+        else if string match --quiet --regex -- '^--[^=]+=' $token; and test -z "$only_data"
+            set -l parts (string split --max 1 = -- $token)
+            if test -z "$chosen" -a $parts[1] = --root
+                set -a program --root $parts[2]
+            end
+            set -a names (string replace --regex -- '^--' '' $parts[1])
+            set -a values $parts[2]
+        else if string match --quiet --regex -- '^-.' $token; and test -z "$only_data"
+            set -l name $token
+            test -n "$chosen"; and set name (string replace --regex -- '^--' '' $token)
+            set -l kind (__storagectl_kind_of $name $options)
+            if test "$kind" = flag -o -z "$kind"
+                set -a names $name
+                set -a values ''
+            else
+                set expected $name
+            end
+        else if test -z "$chosen"
+            set chosen $token
+            set options (__storagectl_options $chosen)
+            set names
+            set values
+        else
+            set -l name (__storagectl_next_positional $options -- $names)
+            if test -n "$name"
+                set -a names $name
+                set -a values $token
+            end
+        end
+    end
+
+    set -l before
+    set -l kind
+    if set -q expected[1]
+        set kind (__storagectl_kind_of $expected $options)
+    else if string match --quiet --regex -- '^--[^=]+=' $current; and test -z "$only_data"
+        set -l parts (string split --max 1 = -- $current)
+        set before $parts[1]=
+        set current $parts[2]
+        set -l name $parts[1]
+        test -n "$chosen"; and set name (string replace --regex -- '^--' '' $name)
+        set kind (__storagectl_kind_of $name $options)
+    else if string match --quiet -- '-*' $current; and test -z "$only_data"
+        set kind options
+    else if test -z "$chosen"
+        __storagectl_commands
+        return
+    else
+        set -l name (__storagectl_next_positional $options -- $names)
+        test -n "$name"; and set kind (__storagectl_kind_of $name $options)
+        if test -z "$current" -a -z "$only_data"
+            test -z "$kind" -o "$kind" = text; and set kind options
+        end
+    end
+
+    set -l found
+    switch (string replace --regex -- '[=+]$' '' "$kind")
+        case options
+            if test -z "$chosen"
+                set found (string replace --regex -- ':.*' '' $options)
+            else
+                for entry in $options help:flag
+                    set -l name (string split : -- $entry)[1]
+                    if string match --quiet -- '*+' $entry; or not contains -- $name $names
+                        set -a found --$name
+                    end
+                end
+            end
+        case pool-all
+            set found (__storagectl_pools $program -q pool-list --all --name)
+        case pool-active
+            set found (__storagectl_pools $program -q pool-list --name)
+        case pool-inactive
+            set found (__storagectl_pools $program -q pool-list --inactive --name)
+        case pool-uuid
+            set found (__storagectl_pools $program -q pool-list --all --uuid)
+        case 'volume-*'
+            set -l index (contains --index -- (string replace volume- '' $kind) $names)
+            if test -n "$index"
+                set found (__storagectl_volumes $program -q vol-list --pool=$values[$index])
+            else
+                set found (__fish_complete_path $current)
+            end
+        case file
+            set found (__fish_complete_path $current)
+        case folder
+            set found (__fish_complete_directories $current '')
+        case '*'
+            set found (__storagectl_words $kind)
+    end
+    for name in $found
+        printf '%s\n' "$before$name"
+    end
+end
+
+complete --command storagectl --no-files --arguments '(__storagectl_complete)'

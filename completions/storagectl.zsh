@@ -1,0 +1,253 @@
+#compdef storagectl
+# Completion for storagectl in zsh.
+#
+# Names of pools and volumes are data, whatever they look like: nothing here evaluates them,
+# and compadd quotes what it puts on the command line.
+
+# Written by completions/generate.py.
+_storagectl_tables() {
+    command_list=(
+        'autostart:start every inactive pool that is marked as autostarted'
+        'pool-autostart:autostart a pool'
+        'pool-build:build a pool'
+        'pool-capabilities:storage pool capabilities'
+        'pool-create:create a pool from an XML file'
+        'pool-create-as:create a pool from a set of args'
+        'pool-define:define an inactive persistent storage pool or modify an existing persistent one from an XML file'
+        'pool-define-as:define a pool from a set of args'
+        'pool-delete:delete a pool'
+        'pool-destroy:destroy (stop) a pool'
+        'pool-dumpxml:pool information in XML'
+        'pool-edit:edit XML configuration for a storage pool'
+        'pool-info:storage pool information'
+        'pool-list:list pools'
+        'pool-name:convert a pool UUID to pool name'
+        'pool-refresh:refresh a pool'
+        'pool-start:start a (previously defined) inactive pool'
+        'pool-undefine:undefine an inactive pool'
+        'pool-uuid:convert a pool name to pool UUID'
+        'vol-clone:clone a volume.'
+        'vol-create:create a vol from an XML file'
+        'vol-create-as:create a volume from a set of args'
+        'vol-create-from:create a vol, using another volume as input'
+        'vol-delete:delete a vol'
+        'vol-download:download volume contents to a file'
+        'vol-dumpxml:vol information in XML'
+        'vol-info:storage vol information'
+        'vol-key:returns the volume key for a given volume name or path'
+        'vol-list:list vols'
+        'vol-name:returns the volume name for a given volume key or path'
+        'vol-path:returns the volume path for a given volume name or key'
+        'vol-pool:returns the storage pool for a given volume key or path'
+        'vol-resize:resize a vol'
+        'vol-upload:upload file contents to a volume'
+        'vol-wipe:wipe a vol'
+    )
+    program_options=(-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag)
+    options_of=(
+        autostart ''
+        pool-autostart 'pool:pool-all disable:flag'
+        pool-build 'pool:pool-inactive no-overwrite:flag overwrite:flag'
+        pool-capabilities ''
+        pool-create 'file:file build:flag no-overwrite:flag overwrite:flag'
+        pool-create-as 'name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag build:flag no-overwrite:flag overwrite:flag'
+        pool-define 'file:file'
+        pool-define-as 'name:text type:pool-type source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text print-xml:flag'
+        pool-delete 'pool:pool-inactive'
+        pool-destroy 'pool:pool-active'
+        pool-dumpxml 'pool:pool-all inactive:flag xpath:text= wrap:flag'
+        pool-edit 'pool:pool-all'
+        pool-info 'pool:pool-all bytes:flag'
+        pool-list 'inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag'
+        pool-name 'pool:pool-uuid'
+        pool-refresh 'pool:pool-active'
+        pool-start 'pool:pool-inactive build:flag no-overwrite:flag overwrite:flag'
+        pool-undefine 'pool:pool-inactive'
+        pool-uuid 'pool:pool-all'
+        vol-clone 'vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag'
+        vol-create 'pool:pool-active file:file prealloc-metadata:flag'
+        vol-create-as 'pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag'
+        vol-create-from 'pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag'
+        vol-delete 'vol:volume-pool pool:pool-active delete-snapshots:flag'
+        vol-download 'vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag'
+        vol-dumpxml 'vol:volume-pool pool:pool-active xpath:text= wrap:flag'
+        vol-info 'vol:volume-pool pool:pool-active bytes:flag physical:flag'
+        vol-key 'vol:volume-pool pool:pool-active'
+        vol-list 'pool:pool-active details:flag'
+        vol-name 'vol:file'
+        vol-path 'vol:volume-pool pool:pool-active'
+        vol-pool 'vol:file uuid:flag'
+        vol-resize 'vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag'
+        vol-upload 'vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag'
+        vol-wipe 'vol:volume-pool pool:pool-active algorithm:wipe-algorithm'
+    )
+    words_of=(
+        pool-type 'dir fs disk'
+        pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2'
+        volume-format 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended'
+        wipe-algorithm 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim'
+    )
+}
+# End of what completions/generate.py writes.
+
+_storagectl_run() { # ARGUMENT...: sets lines to what storagectl says
+    lines=("${(@f)$(command $program $root -q "$@" </dev/null 2>/dev/null)}")
+    lines=("${(@)lines:#}")
+}
+
+_storagectl_pools() { # FILTER...: offers pools
+    local -a lines
+    _storagectl_run pool-list "$@"
+    lines=("${(@)lines%% #}")
+    compadd -a lines
+}
+
+_storagectl_volumes() { # POOL: offers its volumes
+    # a line is ` NAME   PATH`, and no name has a slash
+    local -a lines
+    _storagectl_run vol-list --pool=$1
+    lines=("${(@)lines%%/*}")
+    lines=("${(@)lines# }")
+    lines=("${(@)lines%% #}")
+    compadd -a lines
+}
+
+_storagectl_kind_of() { # OPTION NAME:KIND...: sets kind, '' where there is no such option
+    local name=$1 entry
+    shift
+    kind=''
+    for entry; do
+        if [[ ${entry%%:*} == $name ]]; then
+            kind=${entry#*:}
+            return
+        fi
+    done
+}
+
+_storagectl_value() { # KIND: offers values of a kind
+    local kind=${1%%[=+]*}
+    case $kind in
+        pool-all) _storagectl_pools --all --name ;;
+        pool-active) _storagectl_pools --name ;;
+        pool-inactive) _storagectl_pools --inactive --name ;;
+        pool-uuid) _storagectl_pools --all --uuid ;;
+        volume-*)
+            if (( ${+given[${kind#volume-}]} )); then
+                _storagectl_volumes $given[${kind#volume-}]
+            else
+                _files
+            fi
+            ;;
+        file) _files ;;
+        folder) _files -/ ;;
+        *)
+            local -a found=(${=words_of[$kind]})
+            compadd -a found
+            ;;
+    esac
+}
+
+_storagectl_next_positional() { # sets positional to the option that the next bare word is for
+    local entry
+    for entry in $options; do
+        positional=${entry%%:*}
+        [[ $entry == *:flag || $entry == *= ]] && continue
+        (( ${+given[$positional]} )) || return
+    done
+    positional=''
+}
+
+_storagectl() {
+    setopt local_options extended_glob no_sh_word_split
+    local program=${(Q)words[1]} chosen='' expected='' only_data='' word kind positional
+    local -a root command_list program_options options found
+    local -A options_of words_of given
+    local entry
+    integer i
+    _storagectl_tables
+    whence -p -- $program >/dev/null || program=storagectl
+
+    # up to the command
+    for (( i = 2; i < CURRENT; i++ )); do
+        word=${(Q)words[i]}
+        if [[ -n $expected ]]; then
+            [[ $expected == --root ]] && root=(--root $word)
+            expected=''
+        elif [[ $word == --root=* ]]; then
+            root=($word)
+        elif [[ $word == -* ]]; then
+            _storagectl_kind_of $word $program_options
+            [[ $kind == flag || -z $kind ]] || expected=$word
+        else
+            chosen=$word
+            (( i++ ))
+            break
+        fi
+    done
+    if [[ -z $chosen ]]; then
+        if [[ -n $expected ]]; then
+            _storagectl_kind_of $expected $program_options
+            _storagectl_value $kind
+        elif [[ $PREFIX == --*=* ]]; then
+            _storagectl_kind_of ${PREFIX%%=*} $program_options
+            compset -P 1 '*='
+            _storagectl_value $kind
+        elif [[ $PREFIX == -* ]]; then
+            found=(${program_options%%:*})
+            compadd -a found
+        else
+            _describe -t commands command command_list
+        fi
+        return
+    fi
+
+    # the command's own arguments
+    options=(${=options_of[$chosen]})
+    for (( ; i < CURRENT; i++ )); do
+        word=${(Q)words[i]}
+        if [[ -n $expected ]]; then
+            given[$expected]=$word
+            expected=''
+        elif [[ $word == -- && -z $only_data ]]; then
+            only_data=yes
+        elif [[ $word == --?*=* && -z $only_data ]]; then
+            given[${${word%%=*}#--}]=${word#*=}
+        elif [[ $word == --?* && -z $only_data ]]; then
+            _storagectl_kind_of ${word#--} $options
+            if [[ $kind == flag || -z $kind ]]; then
+                given[${word#--}]=''
+            else
+                expected=${word#--}
+            fi
+        else
+            _storagectl_next_positional
+            [[ -n $positional ]] && given[$positional]=$word
+        fi
+    done
+
+    if [[ -n $expected ]]; then
+        _storagectl_kind_of $expected $options
+        _storagectl_value $kind
+        return
+    fi
+    if [[ $PREFIX == --?*=* && -z $only_data ]]; then
+        _storagectl_kind_of ${${PREFIX%%=*}#--} $options
+        compset -P 1 '*='
+        _storagectl_value $kind
+        return
+    fi
+    if [[ $PREFIX != -* || -n $only_data ]]; then
+        _storagectl_next_positional
+        if [[ -n $positional ]]; then
+            _storagectl_kind_of $positional $options
+            _storagectl_value $kind && return
+        fi
+        [[ -z $PREFIX && -z $only_data ]] || return
+    fi
+    for entry in $options help:flag; do
+        [[ $entry != *+ ]] && (( ${+given[${entry%%:*}]} )) || found+=(--${entry%%:*})
+    done
+    compadd -a found
+}
+
+_storagectl "$@"

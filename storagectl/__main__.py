@@ -1,0 +1,110 @@
+"""The program: run the command line and end with virsh's exit status."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+EXIT_FAILURE = 1
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+# What click imports for the sake of its own help: with what it imports in turn, a
+# quarter of click's start-up time.
+SELDOM_NEEDED = ("inspect",)
+
+
+class Deferred(ModuleType):
+    """A module whose code runs when something of it is first used.
+
+    importlib.util.LazyLoader would load it at the next `import` statement already
+    (Python 3.11: that asks for __spec__).
+    """
+
+    def __getattr__(self, attribute: str) -> object:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        name = self.__name__
+        if sys.modules.get(name) is self:
+            del sys.modules[name]
+        return getattr(import_module(name), attribute)
+
+
+def main() -> None:
+    """Run one command and exit."""
+    fill_closed_streams()
+    for name in SELDOM_NEEDED:
+        sys.modules.setdefault(name, Deferred(name))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run the command line and return the exit status."""
+    import signal
+
+    import click
+
+    from storagectl.commands import report
+    from storagectl.commands.cli import cli
+    from storagectl.errors import StorageError, UsageError
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    try:
+        status = cli.main(args, prog_name="storagectl", standalone_mode=False)
+        sys.stdout.flush()
+    except StorageError as error:
+        report(error)
+        return EXIT_FAILURE
+    except click.NoSuchOption as error:
+        report(UsageError(f"unsupported option '{error.option_name}'. See --help."))
+        return EXIT_FAILURE
+    except click.ClickException as error:
+        report(UsageError(error.format_message()))
+        return EXIT_FAILURE
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        close_quietly()
+        return EXIT_FAILURE
+    except OSError as error:
+        close_quietly()
+        named = f": '{error.filename}'" if error.filename else ""
+        sys.stderr.write(f"error: {error.strerror}{named}\n")
+        return EXIT_FAILURE
+    return status if isinstance(status, int) else 0
+
+
+def fill_closed_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: no file of ours may take its place."""
+    import os
+
+    for stream in (0, 1, 2):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def end(signum: int, frame: object) -> None:
+    """Leave on a signal by way of every clean-up."""
+    raise SystemExit(128 + signum)
+
+
+def close_quietly() -> None:
+    """Keep Python from flushing to a stdout that is gone."""
+    import os
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+if __name__ == "__main__":
+    main()

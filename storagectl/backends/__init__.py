@@ -1,0 +1,136 @@
+"""How each pool type does its work on the host.
+
+A backend is a class; an operation that it has a method for is supported.  The
+slots that a type lacks are None here, and `require` is the one place that
+turns None into libvirt's refusal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from storagectl.errors import InternalError, NoSupport
+from storagectl.pooltypes import POOL_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from storagectl.host import Host
+    from storagectl.model import Extent, Permissions, Pool, Volume
+
+
+class PoolState(NamedTuple):
+    """What a running pool looks like now; sizes in bytes.
+
+    `permissions` are the target's where the type shows them, `free_extents` those
+    of the source device of a disk pool.
+    """
+
+    capacity: int
+    allocation: int
+    available: int
+    permissions: Permissions | None = None
+    free_extents: tuple[Extent, ...] = ()
+
+
+class Backend:
+    """One pool on the host.  Nothing is remembered between two calls.
+
+    `one_layout` says that volumes are carved out of one thing, such as a partition
+    table, so that two commands must not create or delete at the same time.
+    """
+
+    one_layout = False
+
+    def __init__(self, pool: Pool, host: Host) -> None:
+        self.pool = pool
+        self.host = host
+
+    def is_active(self) -> bool:
+        """Tell whether the host has what a started pool needs."""
+        raise NotImplementedError
+
+    def state(self) -> PoolState:
+        """Measure the running pool.  Raises: StorageError when the host can't say."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Look for what has appeared or gone since the start; by default only measure."""
+        self.state()
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        """Yield the volumes, in no order; without details only name, key, path and type."""
+        raise NotImplementedError
+
+    def volume(self, name: str) -> Volume | None:
+        """Return one volume by name, with details, without looking at the others."""
+        raise NotImplementedError
+
+    def volume_name_at(self, path: str) -> str | None:
+        """Return the name of the volume that has this path or key, if one has."""
+        for volume in self.volumes(details=False):
+            if path in (volume.path, volume.key):
+                return volume.name
+        return None
+
+    def start(self) -> None:
+        """Make the source available; nothing to do for most types."""
+
+    def stop(self) -> None:
+        """Undo `start`, never touching data."""
+
+    def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
+        """Prepare the source or target; nothing to do for types that only find things."""
+
+    def check_wipe(self, volume: Volume) -> None:
+        """Raise where the content of a volume must not be overwritten as a whole."""
+
+    delete: Callable[[], None] | None = None
+
+    create_volume: Callable[..., None] | None = None
+    """create_volume(volume, *, metadata): make an empty volume or leave nothing.
+
+    `metadata` asks for preallocated metadata.  Path, key and whatever else the host
+    decides need not be set in `volume`: the caller reads the new volume back by name.
+    """
+
+    create_volume_from: Callable[..., None] | None = None
+    """create_volume_from(volume, source, *, metadata, reflink): the same with the content
+    of another volume."""
+
+    delete_volume: Callable[[Volume], None] | None = None
+
+    resize_volume: Callable[..., None] | None = None
+    """resize_volume(volume, capacity, *, allocate, shrink); capacity in bytes."""
+
+
+REFUSALS = {
+    "delete": "pool does not support pool deletion",
+    "create_volume": "storage pool does not support volume creation",
+    "create_volume_from": "storage pool does not support volume creation from an existing volume",
+    "delete_volume": "storage pool does not support vol deletion",
+    "resize_volume": "storage pool does not support changing of volume capacity",
+}
+
+
+def load(pool: Pool, host: Host) -> Backend:
+    """Return the backend of a pool, importing only its own module.
+
+    Raises: InternalError, with libvirt's number of the type, for one we do not serve.
+    """
+    from importlib import import_module
+
+    if POOL_TYPES[pool.type].module is None:
+        number = list(POOL_TYPES).index(pool.type)
+        raise InternalError(f"missing backend for pool type {number} ({pool.type})")
+    module = import_module(f"storagectl.backends.{POOL_TYPES[pool.type].module}")
+    backend: Backend = module.BACKENDS[pool.type](pool, host)
+    return backend
+
+
+def require(backend: Backend, operation: str) -> Any:
+    """Return a backend's method.  Raises: NoSupport where its type has none."""
+    method = getattr(backend, operation)
+    if method is None:
+        raise NoSupport(REFUSALS[operation])
+    return method

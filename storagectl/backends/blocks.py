@@ -1,0 +1,55 @@
+"""Volumes that are block devices: filled from another volume."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.errors import InternalError, StorageError, SystemFailure
+from storagectl.host import bulk
+from storagectl.tools import qemu_img
+
+if TYPE_CHECKING:
+    from storagectl.backends import Backend
+    from storagectl.model import Volume
+
+
+def create_from(
+    backend: Backend, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+) -> None:
+    """Make a block volume and fill it with another volume's content, converted to raw.
+
+    Nothing is left of it when that fails.
+    Raises: StorageError.
+    """
+    if reflink:
+        raise StorageError("unsupported flags (0x2) in function virStorageBackendVolBuildFromLocal")
+    if source.type == "dir":
+        raise InternalError("cannot copy from volume of type 'dir'")
+    assert backend.create_volume is not None
+    assert backend.delete_volume is not None
+    backend.create_volume(volume, metadata=metadata)
+    made = backend.volume(volume.name)
+    assert made is not None
+    try:
+        if source.format in (None, "raw") or source.type == "block":
+            fill(backend, made, source)
+        else:
+            backend.host.change(qemu_img.convert_into(source, made.path))
+    except BaseException:
+        backend.delete_volume(made)
+        raise
+
+
+def fill(backend: Backend, volume: Volume, source: Volume) -> None:
+    """Copy all bytes of a raw volume to the start of a block volume."""
+    host = backend.host
+    try:
+        with host.opened(source.path) as reading, host.opened(volume.path, write=True) as writing:
+            length = os.lseek(reading, 0, os.SEEK_END)
+            bulk.copy_with_holes(reading, writing, 0, 0, length)
+            os.fsync(writing)
+    except OSError as error:
+        raise SystemFailure(
+            f"failed to copy '{source.path}' to '{volume.path}': {error.strerror}"
+        ) from error

@@ -1,0 +1,465 @@
+"""Disk pools: a disk with a partition table, its partitions are the volumes.
+
+Nothing is cut short: a partition is made exactly where and as large as planned, under
+the name that was asked for, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    InvalidArgument,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    PoolBuilt,
+    ProbeFailed,
+    StorageError,
+    SystemFailure,
+    ToolFailed,
+    VolumeNotFound,
+)
+from storagectl.model import Extent, Permissions, SourceExtent, Timestamps, Volume
+from storagectl.tools import blkid, blockdev, parted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.tools.parted import Partition, PartitionTable
+
+DEFAULT_LABEL = "dos"
+
+# Labels that libblkid mixes up or misses, and for which libvirt asks parted instead.
+PARTED_ONLY = frozenset(("dvh", "pc98", "bsd"))
+
+# Labels whose partitions have no kind: mkpart wants the type of file system alone.
+KINDLESS = frozenset(("bsd", "sun"))
+
+# Labels whose partitions begin and end with a cylinder.
+CYLINDRIC = frozenset(("sun", "pc98"))
+
+# parted's word for the content of a partition; libvirt has none for LVM and RAID either.
+CONTENTS = {"fat16": "fat16", "fat32": "fat32", "linux-swap": "linux-swap"}
+DEFAULT_CONTENT = "ext2"
+
+DOS_PRIMARIES = 4
+DOS_FIRST_LOGICAL = 5
+SUN_WHOLE_DISK = 3
+DVH_RESERVED = frozenset((9, 11))
+
+
+class Place(NamedTuple):
+    """Where a new partition goes: bytes [start, end), kind and number."""
+
+    start: int
+    end: int
+    kind: str
+    number: int
+
+
+class Disk(Backend):
+    """A disk; one partition table holds all its volumes."""
+
+    one_layout = True
+
+    @property
+    def device(self) -> str:
+        return self.pool.source.devices[0].path
+
+    @property
+    def label(self) -> str:
+        """The partition table the pool wants; a pool that doesn't say gets libvirt's default."""
+        wanted = self.pool.source.format
+        return DEFAULT_LABEL if wanted in (None, "unknown") else wanted
+
+    def is_active(self) -> bool:
+        return os.path.exists(self.device)
+
+    def start(self) -> None:
+        devices.settle(self.host)
+        self._require_device()
+        found = devices.signatures(self.host, self.device)
+        superblocks = [name for name in found if name not in blkid.TABLES]
+        if superblocks:
+            raise self._mismatch(superblocks)
+        label = self._label_on_disk()
+        if label is None:
+            if self.label in PARTED_ONLY:
+                raise OperationFailed("Unrecognized disk label found, requires build")
+            raise ProbeFailed(f"Device '{self.device}' is unrecognized, requires build")
+        if label != self.label:
+            if self.label in PARTED_ONLY:
+                raise OperationFailed(
+                    "Known, but different label format present, requires build --overwrite"
+                )
+            raise self._mismatch([label])
+
+    def _mismatch(self, found: list[str]) -> OperationInvalid:
+        return OperationInvalid(
+            f"Format of device '{self.device}' does not match the expected format '{self.label}'",
+            hint=f"found on '{self.device}': {', '.join(found)}",
+        )
+
+    def _require_device(self) -> None:
+        if not os.path.exists(self.device):
+            raise InvalidArgument(f"device path '{self.device}' doesn't exist")
+
+    def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
+        """Write an empty partition table, on an unused device only."""
+        device = self.device
+        if not os.path.exists(device):
+            if overwrite:
+                raise SystemFailure(
+                    f"Failed to open storage volume with path '{device}': No such file or directory"
+                )
+            raise ProbeFailed(f"Failed to create filesystem probe for device {device}")
+        if self.label == "lvm2":
+            raise ConfigUnsupported("a partition table of format 'lvm2' cannot be made")
+        if not overwrite:
+            self._require_empty()
+        devices.require_unused(self.host, device)
+        self.host.find_tool("parted")
+        devices.clear_edges(self.host, device)
+        self.host.change(parted.mklabel(device, self.label))
+        devices.settle(self.host)
+
+    def _require_empty(self) -> None:
+        """Refuse a device that holds a signature, a partition table, or data of any kind."""
+        device, wanted = self.device, self.label
+        found = devices.signatures(self.host, device)
+        label = None
+        if all(name in blkid.TABLES for name in found):
+            label = self._label_on_disk()
+        if wanted in PARTED_ONLY and label == wanted:
+            raise OperationInvalid(f"Disk label already formatted using '{wanted}'")
+        if wanted in PARTED_ONLY and label is not None and found:
+            raise OperationFailed(
+                "Known, but different label format present, requires build --overwrite"
+            )
+        if label is not None or found:
+            raise devices.occupied(device, wanted, [label] if label else found)
+        if devices.holds_data(device):
+            raise PoolBuilt(
+                f"Device '{device}' holds data of an unknown format, forced overwrite is necessary"
+            )
+
+    def delete(self) -> None:
+        """Wipe the partition table of an unused device."""
+        device = self.device
+        if not os.path.exists(device):
+            raise SystemFailure(
+                f"Failed to open storage volume with path '{device}': No such file or directory"
+            )
+        devices.require_unused(self.host, device)
+        devices.clear_edges(self.host, device)
+        with contextlib.suppress(StorageError):
+            self.host.change(blockdev.reread(device))
+        devices.settle(self.host)
+
+    # What is there
+
+    def _table(self) -> PartitionTable:
+        """Read the partition table.  Raises: ToolFailed where parted can't."""
+        self._require_device()
+        return parted.parse_table(self.host.query(parted.print_table(self.device)))
+
+    def _label_on_disk(self) -> str | None:
+        """Return the label that parted finds, None where it finds none."""
+        if devices.device_size(self.device) == 0:
+            return None
+        try:
+            return self._table().label
+        except ToolFailed as error:
+            if parted.UNRECOGNISED in error.stderr:
+                return None
+            raise
+
+    def state(self) -> PoolState:
+        table = self._table()
+        data = [part for part in table.partitions if part.kind != parted.EXTENDED]
+        ends = [part.end for part in table.partitions] + [free.end for free in table.free]
+        return PoolState(
+            capacity=max(ends, default=0),
+            allocation=sum(part.end - part.start for part in data),
+            available=sum(free.end - free.start for free in table.free),
+            free_extents=tuple(Extent(free.start, free.end) for free in table.free),
+        )
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        table = self._table()
+        links = self._links()
+        for part in table.partitions:
+            yield self._volume(table, part, links, details=details)
+
+    def volume(self, name: str) -> Volume | None:
+        table = self._table()
+        part = self._find(table, name)
+        return self._volume(table, part, self._links(), details=True) if part else None
+
+    def _find(self, table: PartitionTable, name: str) -> Partition | None:
+        for part in table.partitions:
+            if os.path.basename(self._node(part.number)) == name:
+                return part
+        return None
+
+    def _node(self, number: int) -> str:
+        """Return the device node of a partition, whatever link the pool was defined with.
+
+        A device-mapper device is known by its name, not by the dm-N that the name leads
+        to.  Source: libvirt 9.0.0 src/storage/parthelper.c.
+        """
+        source = self.pool.source.devices[0]
+        if devices.is_mapped(source.path):
+            return blockdev.partition_path(
+                source.path, number, separator=source.part_separator == "yes"
+            )
+        return blockdev.partition_path(os.path.realpath(source.path), number)
+
+    def _links(self) -> dict[int, str]:
+        """Return the links of the target folder by the device number they lead to.
+
+        Only a folder below /dev has links that stay.  Of several for one partition the
+        one that begins like the name of the pool's own device wins, then the first.
+        """
+        target = self.pool.target
+        if not target.startswith("/dev/") or target.strip("/") == "dev":
+            return {}
+        own = os.path.basename(self.device)
+        links: dict[int, str] = {}
+        names = devices.listing(target)
+        for name in sorted(names, key=lambda name: (not name.startswith(own), name)):
+            path = os.path.join(target, name)
+            number = devices.device_number(path)
+            if number is not None:
+                links.setdefault(number, path)
+        return links
+
+    def _volume(
+        self,
+        table: PartitionTable,
+        part: Partition,
+        links: dict[int, str],
+        *,
+        details: bool,
+    ) -> Volume:
+        node = self._node(part.number)
+        number = devices.device_number(node)
+        path = node if number is None else links.get(number, node)
+        volume = Volume(name=os.path.basename(node), key=path, path=path, type="block")
+        if not details:
+            return volume
+        volume.extents = [SourceExtent(self.device, part.start, part.end)]
+        volume.format = "none"
+        volume.capacity = volume.allocation = volume.physical = part.end - part.start
+        if number is not None:
+            volume.physical = devices.device_size(node)
+            status = os.stat(node)
+            volume.permissions = Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid)
+            volume.timestamps = Timestamps(
+                status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
+            )
+        if part.kind == parted.EXTENDED:
+            volume.allocation = sum(
+                other.end - other.start
+                for other in table.partitions
+                if other.kind == parted.LOGICAL
+            )
+        elif number is not None:
+            volume.capacity = volume.allocation = volume.physical
+        return volume
+
+    # Making and removing partitions
+
+    def create_volume(self, volume: Volume, *, metadata: bool) -> None:
+        if volume.encryption is not None:
+            if volume.encryption.format != "luks":
+                raise ConfigUnsupported("storage pool only supports LUKS encrypted volumes")
+            raise ConfigUnsupported("storage pool does not support encrypted volumes")
+        if volume.capacity == 0:
+            raise NoSupport("volume capacity required for this storage pool")
+        table = self._table()
+        grain = self._grain(table)
+        place = plan(table, volume.capacity, extended=is_extended(table, volume), grain=grain)
+        node = self._node(place.number)
+        expected = os.path.basename(node)
+        if volume.name != expected:
+            raise InvalidArgument(f"invalid partition name '{volume.name}', expected '{expected}'")
+        if devices.device_number(self.device) is None:
+            raise VolumeNotFound(f"no storage vol with matching path '{node}'")
+        if not devices.is_mapped(self.device):
+            # a device-mapper disk is held by its own partitions
+            devices.require_unclaimed(self.device)
+        words = mkpart_words(table.label, place.kind, volume.format)
+        try:
+            self.host.change(parted.mkpart(self.device, words, place.start, place.end))
+            devices.settle(self.host)
+            if not devices.wait_until(lambda: self._is_partition(node, place)):
+                raise OperationFailed(f"device '{node}' of the new partition did not appear")
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self._undo(table, place)
+            raise
+
+    create_volume_from = blocks.create_from
+
+    def _grain(self, table: PartitionTable) -> int:
+        """Return the size of the units, in bytes, that the table's partitions are made of."""
+        if table.label not in CYLINDRIC:
+            return table.sector_size
+        text = self.host.query(parted.print_cylinders(self.device))
+        return parted.parse_cylinder_sectors(text) * table.sector_size
+
+    def _undo(self, before: PartitionTable, place: Place) -> None:
+        """Remove what a failed create left in the table, and only that."""
+        left = [
+            part
+            for part in self._table().partitions
+            if part not in before.partitions
+            and (part.number, part.start) == (place.number, place.start)
+        ]
+        for part in left:
+            self.host.change(parted.rm(self.device, part.number))
+
+    def _is_partition(self, node: str, place: Place | Partition) -> bool:
+        """Tell whether the kernel's partition at a node is the one in the table."""
+        kernel = devices.kernel_partition(node)
+        return (
+            kernel is not None
+            and kernel.disk == devices.device_number(self.device)
+            and kernel.number == place.number
+            and kernel.start in (None, place.start)
+            and (place.kind == parted.EXTENDED or kernel.size in (None, place.end - place.start))
+        )
+
+    def delete_volume(self, volume: Volume) -> None:
+        table = self._table()
+        part = self._find(table, volume.name)
+        if part is None:
+            raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
+        logical = [other for other in table.partitions if other.kind == parted.LOGICAL]
+        if part.kind == parted.EXTENDED and logical:
+            inside = ", ".join(os.path.basename(self._node(other.number)) for other in logical)
+            raise OperationInvalid(
+                f"extended partition '{volume.name}' still has logical partitions: {inside}"
+            )
+        self._require_removable(part)
+        moved = [other for other in logical if part.kind == parted.LOGICAL]
+        # parted numbers the logical partitions after a removed one anew
+        for other in moved:
+            if other.number > part.number:
+                self._require_removable(other)
+        last = max((part.number, *(other.number for other in moved)))
+        self.host.change(parted.rm(self.device, part.number))
+        devices.settle(self.host)
+        gone = self._node(last)
+        if not devices.wait_until(lambda: devices.device_number(gone) is None):
+            raise OperationFailed(f"device '{gone}' of the removed partition is still there")
+
+    def _require_removable(self, part: Partition) -> None:
+        """Refuse a partition that is in use, or that the kernel sees elsewhere."""
+        node = self._node(part.number)
+        if devices.device_number(node) is None:
+            return
+        if not self._is_partition(node, part):
+            raise OperationFailed(
+                f"device '{node}' is not partition {part.number} of '{self.device}'"
+            )
+        devices.require_unused(self.host, node)
+
+    def check_wipe(self, volume: Volume) -> None:
+        part = self._find(self._table(), volume.name)
+        if part is not None and part.kind == parted.EXTENDED:
+            raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
+
+
+# Planning, without a device
+
+
+def is_extended(table: PartitionTable, volume: Volume) -> bool:
+    """Tell whether a volume is to be an extended partition, which only dos tables have."""
+    return table.label == "dos" and volume.format == "extended"
+
+
+def plan(table: PartitionTable, capacity: int, *, extended: bool, grain: int) -> Place:
+    """Choose where a new partition goes: the smallest free extent it fits in.
+
+    The size is `capacity` rounded up to `grain`.  The start is a multiple of 1 MiB, of
+    4 KiB where the partition fits nowhere else, of `grain` as the last resort.
+
+    Raises: InternalError in libvirt's words.  Source: libvirt 9.0.0
+    src/storage/storage_backend_disk.c for kinds and texts.
+    """
+    kind = parted.PRIMARY
+    if table.label == "dos":
+        taken = table.numbers(parted.PRIMARY, parted.EXTENDED)
+        has_extended = bool(table.numbers(parted.EXTENDED))
+        if extended and has_extended:
+            raise InternalError("extended partition already exists")
+        if extended and len(taken) >= DOS_PRIMARIES:
+            raise InternalError("no large enough free extent")
+        if extended:
+            kind = parted.EXTENDED
+        elif len(taken) >= DOS_PRIMARIES:
+            if not has_extended:
+                raise InternalError(
+                    "no extended partition found and no primary partition available"
+                )
+            kind = parted.LOGICAL
+    size = -(-max(capacity, 1) // grain) * grain
+    spot = fit(table, size, logical=kind == parted.LOGICAL, grain=grain)
+    if spot is None:
+        raise InternalError("no large enough free extent")
+    number = next_number(table, kind)
+    if table.label != "dos" and number > table.max_partitions:
+        raise InternalError(f"partition table has no room for more than {table.max_partitions}")
+    return Place(spot, spot + size, kind, number)
+
+
+def fit(table: PartitionTable, size: int, *, logical: bool, grain: int) -> int | None:
+    """Return the start of `size` bytes in the smallest free extent with room for them."""
+    # the sector before a logical partition describes it
+    lead = table.sector_size if logical else 0
+    extents = sorted(
+        (free for free in table.free if free.logical == logical),
+        key=lambda free: (free.end - free.start, free.start),
+    )
+    for alignment in sorted({a for a in (devices.MIB, 4096) if a % grain == 0} | {grain})[::-1]:
+        for free in extents:
+            start = -(-(free.start + lead) // alignment) * alignment
+            if start + size <= free.end:
+                return start
+    return None
+
+
+def next_number(table: PartitionTable, kind: str) -> int:
+    """Return the number that parted gives to the next partition of a kind."""
+    if kind == parted.LOGICAL:
+        return max(table.numbers(parted.LOGICAL), default=DOS_FIRST_LOGICAL - 1) + 1
+    taken = {part.number for part in table.partitions}
+    if table.label == "sun":
+        taken.add(SUN_WHOLE_DISK)
+    if table.label == "dvh":
+        taken |= DVH_RESERVED
+    number = 1
+    while number in taken:
+        number += 1
+    return number
+
+
+def mkpart_words(label: str, kind: str, volume_format: str | None) -> list[str]:
+    """Return what parted's mkpart wants before the range."""
+    content = CONTENTS.get(volume_format or "none", DEFAULT_CONTENT)
+    if label in KINDLESS:
+        return [content]
+    if label != "dos":
+        return [parted.PRIMARY]
+    return [kind] if kind == parted.EXTENDED else [kind, content]
+
+
+BACKENDS = {"disk": Disk}

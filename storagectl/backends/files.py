@@ -1,0 +1,285 @@
+"""Volumes that are files in a folder: recognised, created, copied and resized.
+
+A new file grows under a hidden name and gets its own when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    NoSupport,
+    OperationInvalid,
+    OperationUnsupported,
+    StorageError,
+    SystemFailure,
+    ToolFailed,
+)
+from storagectl.host import is_staged, system_errors
+from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, Volume
+from storagectl.tools import imageheader, qemu_img
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.host import Host
+
+VOLUME_MODE = 0o600
+
+
+def inspect(target: str, name: str) -> Volume | None:
+    """Return a volume with all that its file says; None for what is no volume.
+
+    A file that can't be read is shown with what its inode tells.
+    """
+    path = f"{target}/{name}"
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    kind = stat.S_IFMT(status.st_mode)
+    volume = Volume(
+        name,
+        path,
+        path,
+        permissions=permissions_of(status),
+        timestamps=Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
+    )
+    if kind == stat.S_IFDIR:
+        volume.type = volume.format = "dir"
+        return volume
+    if kind not in (stat.S_IFREG, stat.S_IFBLK):
+        return None
+    volume.format = "raw"
+    volume.capacity = volume.physical = status.st_size
+    volume.allocation = status.st_blocks * 512
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return volume
+    try:
+        if kind == stat.S_IFBLK:
+            volume.type = "block"
+            size = os.lseek(fd, 0, os.SEEK_END)
+            volume.capacity = volume.physical = volume.allocation = size
+        describe(volume, imageheader.probe(lambda at, n: os.pread(fd, n, at), volume.physical))
+    except OSError:
+        return volume
+    finally:
+        os.close(fd)
+    return volume
+
+
+def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
+    """Add what an image's header says to a volume."""
+    volume.format = image.format
+    if image.capacity is not None:
+        volume.capacity = image.capacity
+    volume.compat = image.compat
+    volume.cluster_size = image.cluster_size
+    volume.features = image.features
+    if image.backing_path is not None:
+        volume.backing = BackingStore(image.backing_path, image.backing_format)
+    if image.encryption is not None:
+        volume.encryption = Encryption(image.encryption)
+
+
+def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:
+    path = free_path(target, volume)
+    if volume.format == "dir":
+        if not host.make_folder(path, VOLUME_MODE):
+            raise FileExistsError
+        give_away(host, volume, path)
+    elif volume.format == "raw":
+        refuse_for_raw(volume, metadata=metadata)
+        with staged_file(host, volume, path) as staged, opened(staged) as fd:
+            size_raw(host, volume, path, fd)
+            reserve(path, fd, min(volume.allocation, volume.capacity))
+            with system_errors(f"cannot sync data to file '{path}'"):
+                os.fsync(fd)
+    else:
+        check_image(target, volume, metadata=metadata)
+        with staged_file(host, volume, path) as staged:
+            run(host, qemu_img.create(volume, staged, metadata=metadata), staged, path)
+
+
+def create_from(
+    host: Host, target: str, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+) -> None:
+    path = free_path(target, volume)
+    if volume.format == "dir" or source.type == "dir":
+        raise InternalError("cannot copy from volume of type 'dir'")
+    if volume.format == "raw" and source.format in (None, "raw"):
+        refuse_for_raw(volume, metadata=metadata)
+        with staged_file(host, volume, path) as staged, opened(staged) as fd:
+            copy_raw(host, volume, source, path, fd, reflink=reflink)
+        return
+    if reflink:
+        raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
+    check_image(target, volume, metadata=metadata)
+    with staged_file(host, volume, path) as staged:
+        argv = qemu_img.convert(source, volume, staged, metadata=metadata)
+        run(host, argv, staged, path)
+        grown = max(volume.capacity, source.capacity)
+        if grown > source.capacity:
+            image = Volume(volume.name, path=staged, format=volume.format)
+            run(host, qemu_img.resize(image, grown, shrink=False), staged, path)
+
+
+def copy_raw(
+    host: Host, volume: Volume, source: Volume, path: str, fd: int, *, reflink: bool
+) -> None:
+    from storagectl.host import bulk
+
+    with host.opened(source.path) as source_fd:
+        if reflink:
+            with system_errors(f"failed to clone files from '{source.path}'"):
+                bulk.reflink(source_fd, fd)
+        size_raw(host, volume, path, fd)
+        if not reflink:
+            if volume.allocation >= volume.capacity:
+                reserve(path, fd, volume.capacity)
+            with system_errors(f"failed writing to file '{path}'"):
+                length = os.lseek(source_fd, 0, os.SEEK_END)
+                bulk.copy_data(source_fd, fd, 0, 0, length)
+    with system_errors(f"cannot sync data to file '{path}'"):
+        os.fsync(fd)
+
+
+def free_path(target: str, volume: Volume) -> str:
+    path = f"{target}/{volume.name}"
+    if is_staged(volume.name) or any(character < " " for character in volume.name):
+        raise OperationInvalid(f"volume name '{volume.name}' can't be listed")
+    if os.path.lexists(path):
+        raise OperationInvalid(f"volume target path '{path}' already exists")
+    return path
+
+
+@contextlib.contextmanager
+def staged_file(host: Host, volume: Volume, path: str) -> Iterator[str]:
+    """Give a hidden file that becomes the volume, with its owner and mode, at the end."""
+    host.sweep(os.path.dirname(path))
+    try:
+        with host.staged(path, VOLUME_MODE) as staged:
+            yield staged
+            give_away(host, volume, staged)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise SystemFailure(f"cannot create path '{path}': {error.strerror}") from error
+
+
+def give_away(host: Host, volume: Volume, path: str) -> None:
+    wanted = volume.permissions
+    mode = VOLUME_MODE if wanted.mode is None else wanted.mode
+    host.set_owner_and_mode(path, wanted.owner, wanted.group, mode)
+
+
+def size_raw(host: Host, volume: Volume, path: str, fd: int) -> None:
+    if volume.nocow:
+        host.set_nocow_of(fd)
+    with system_errors(f"cannot extend file '{path}'"):
+        truncate(fd, volume.capacity)
+
+
+def truncate(fd: int, size: int) -> None:
+    """Set a file's size.  Raises: OSError, also for more than the system call can say."""
+    try:
+        os.ftruncate(fd, size)
+    except OverflowError as error:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from error
+
+
+def reserve(path: str, fd: int, length: int) -> None:
+    from storagectl.host import bulk
+
+    with system_errors(f"cannot allocate {length} bytes in file '{path}'"):
+        bulk.allocate(fd, 0, length)
+
+
+def check_image(target: str, volume: Volume, *, metadata: bool) -> None:
+    """Raise what libvirt raises for options that qemu-img or the format lacks.
+
+    Source: libvirt 9.0.0 virStorageBackendCreateQemuImgCmdFromVol and its helpers.
+    """
+    if metadata and volume.format != "qcow2":
+        raise ConfigUnsupported("metadata preallocation only available with qcow2")
+    if volume.compat and volume.format != "qcow2":
+        raise ConfigUnsupported("compatibility option only available with qcow2")
+    if volume.features and volume.format != "qcow2":
+        raise ConfigUnsupported("format features only available with qcow2")
+    compat = volume.compat or qemu_img.DEFAULT_COMPAT
+    for feature in volume.features or ():
+        if compat == "0.10":
+            shown = feature if feature == "lazy_refcounts" else f"'{feature}'"
+            raise ConfigUnsupported(f"{shown} not supported with compat level {compat}")
+    if volume.backing:
+        if metadata:
+            raise ConfigUnsupported("metadata preallocation conflicts with backing store")
+        path = os.path.join(target, volume.backing.path)
+        with system_errors(f"inaccessible backing store volume {volume.backing.path}"):
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def run(host: Host, argv: list[str], staged: str, path: str) -> None:
+    """Run qemu-img on the hidden file; its errors name the volume's own path."""
+    try:
+        host.change(argv)
+    except ToolFailed as error:
+        shown = [path if word == staged else word for word in error.argv]
+        raise ToolFailed(shown, error.status, error.stderr.replace(staged, path)) from error
+
+
+def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
+    if volume.type == "dir":
+        raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
+    if volume.format != "raw":
+        if allocate:
+            raise OperationUnsupported("preallocate is only supported for raw type volume")
+        with host.opened(volume.path, write=True):
+            pass
+        host.change(qemu_img.resize(volume, capacity, shrink=shrink))
+        return
+    from storagectl.host import bulk
+
+    with host.opened(volume.path, write=True) as fd:
+        if allocate:
+            size = os.fstat(fd).st_size
+            try:
+                with system_errors(f"Failed to pre-allocate space for file '{volume.path}'"):
+                    bulk.allocate(fd, 0, capacity)
+            except BaseException:
+                os.ftruncate(fd, size)
+                raise
+        with system_errors(f"Failed to truncate file '{volume.path}'"):
+            truncate(fd, capacity)
+            os.fsync(fd)
+
+
+def refuse_for_raw(volume: Volume, *, metadata: bool) -> None:
+    """Raise what libvirt raises for options that a raw volume can't have."""
+    if volume.backing:
+        raise NoSupport("backing storage not supported for raw volumes")
+    if metadata:
+        raise ConfigUnsupported("metadata preallocation is not supported for raw volumes")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a staged file for writing."""
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def permissions_of(status: os.stat_result) -> Permissions:
+    """Return owner, group and permission bits of a file."""
+    return Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)

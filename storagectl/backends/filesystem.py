@@ -1,0 +1,248 @@
+"""Pools whose volumes are files in a folder: dir as it is, fs after a mount."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from storagectl.backends import Backend, PoolState
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    InvalidArgument,
+    OperationInvalid,
+    ToolFailed,
+)
+from storagectl.host import is_staged, system_errors
+from storagectl.model import Permissions, Volume
+from storagectl.tools import mount
+from storagectl.tools.blockdev import Mount, parse_mountinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POOL_MODE = 0o711
+
+
+class Directory(Backend):
+    """A folder; every file and sub-folder in it is a volume."""
+
+    def is_active(self) -> bool:
+        return os.path.isdir(self.pool.target)
+
+    def state(self) -> PoolState:
+        target = self.pool.target
+        with system_errors(f"cannot open directory '{target}'"):
+            os.close(os.open(target, os.O_RDONLY | os.O_DIRECTORY))
+            status = os.stat(target)
+        with system_errors(f"cannot statvfs path '{target}'"):
+            space = os.statvfs(target)
+        permissions = Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        capacity = space.f_blocks * space.f_frsize
+        available = space.f_bfree * space.f_frsize
+        return PoolState(capacity, capacity - available, available, permissions)
+
+    def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
+        self._make_target()
+        if overwrite or no_overwrite:
+            raise OperationInvalid(
+                f"No source device specified when formatting pool '{self.pool.name}'"
+            )
+
+    def _make_target(self) -> None:
+        target, wanted = self.pool.target, self.pool.permissions
+        self.host.make_parents(target)
+        made = self.host.make_folder(target, POOL_MODE if wanted.mode is None else wanted.mode)
+        if not made or wanted.owner is not None or wanted.group is not None:
+            self.host.set_owner_and_mode(target, wanted.owner, wanted.group, wanted.mode)
+        self.host.set_nocow(target, self.pool.cow)
+
+    def refresh(self) -> None:
+        self.host.sweep(self.pool.target)
+        super().refresh()
+
+    def delete(self) -> None:
+        target = self.pool.target
+        self.host.sweep(target)
+        self.host.remove_folder(target, f"failed to remove pool '{target}'")
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        from storagectl.backends.files import inspect
+
+        target = self.pool.target
+        with system_errors(f"cannot open directory '{target}'"):
+            entries = os.scandir(target)
+        with entries:
+            for entry in entries:
+                if not listed(entry.name):
+                    continue
+                volume = inspect(target, entry.name) if details else self._glance(entry)
+                if volume is not None:
+                    yield volume
+
+    def _glance(self, entry: os.DirEntry[str]) -> Volume | None:
+        """Return a volume's name, path and type without opening it."""
+        try:
+            if entry.is_file():
+                kind = "file"
+            elif entry.is_dir():
+                kind = "dir"
+            elif stat.S_ISBLK(entry.stat().st_mode):
+                kind = "block"
+            else:
+                return None
+        except OSError:
+            return None
+        path = f"{self.pool.target}/{entry.name}"
+        return Volume(entry.name, path, path, kind)
+
+    def volume(self, name: str) -> Volume | None:
+        if "/" in name or name in ("", ".", "..") or not listed(name):
+            return None
+        from storagectl.backends.files import inspect
+
+        return inspect(self.pool.target, name)
+
+    def volume_name_at(self, path: str) -> str | None:
+        folder, name = os.path.split(path)
+        return name if folder == self.pool.target else None
+
+    def create_volume(self, volume: Volume, *, metadata: bool) -> None:
+        from storagectl.backends import files
+
+        files.create(self.host, self.pool.target, volume, metadata=metadata)
+
+    def create_volume_from(
+        self, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+    ) -> None:
+        from storagectl.backends import files
+
+        files.create_from(
+            self.host, self.pool.target, volume, source, metadata=metadata, reflink=reflink
+        )
+
+    def delete_volume(self, volume: Volume) -> None:
+        if volume.type == "dir":
+            self.host.remove_folder(volume.path, f"cannot remove directory '{volume.path}'")
+        else:
+            self.host.remove(volume.path, missing_ok=True)
+
+    def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
+        from storagectl.backends import files
+
+        files.resize(self.host, volume, capacity, allocate=allocate, shrink=shrink)
+
+
+class FileSystem(Directory):
+    """A block device that is mounted at the target while the pool runs."""
+
+    @property
+    def device(self) -> str:
+        return self.pool.source.devices[0].path
+
+    def is_active(self) -> bool:
+        return self._mounted() is not None
+
+    def _mounted(self) -> Mount | None:
+        """Return the mount of the pool's device at its target, the topmost there."""
+        top = self._top_mount()
+        if top is None:
+            return None
+        device = os.path.realpath(self.device)
+        with contextlib.suppress(OSError):
+            status = os.stat(device)
+            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+            if stat.S_ISBLK(status.st_mode) and number == top.device:
+                return top
+            if stat.S_ISREG(status.st_mode) and self._is_loop_on(top.source, device):
+                return top
+        return top if os.path.realpath(top.source) == device else None
+
+    def _is_loop_on(self, node: str, file: str) -> bool:
+        """Tell whether a node is the loop device that mount(8) has put on a regular file."""
+        from storagectl.backends import devices
+
+        return any(
+            loop == node and devices.same_file(backing, file) for loop, backing in devices.loops()
+        )
+
+    def _top_mount(self) -> Mount | None:
+        target = os.path.realpath(self.pool.target)
+        mounts = parse_mountinfo(self.host.read_text("/proc/self/mountinfo"))
+        return next((mount for mount in reversed(mounts) if mount.target == target), None)
+
+    def start(self) -> None:
+        if len(self.pool.source.devices) != 1:
+            raise InternalError("expected exactly 1 device for the storage pool")
+        self._require_path()
+        if self._mounted() is not None:
+            return
+        other = self._top_mount()
+        if other is not None:
+            raise OperationInvalid(
+                f"target '{self.pool.target}' is already the mount point of '{other.source}'"
+            )
+        self.host.change(
+            mount.mount(
+                self.device,
+                self.pool.target,
+                self.pool.source.format,
+                self.pool.mount_options,
+            )
+        )
+
+    def stop(self) -> None:
+        if self._mounted() is None:
+            return
+        try:
+            self.host.change(mount.umount(self.pool.target))
+        except ToolFailed as error:
+            from storagectl.backends import devices
+
+            users = devices.users_of_mount(os.path.realpath(self.pool.target))
+            error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
+            raise
+
+    def _require_path(self) -> None:
+        """Refuse what mount(8) would take as an option, or as a tag that is found elsewhere."""
+        if not self.device.startswith("/"):
+            raise InvalidArgument(f"source device '{self.device}' is not an absolute path")
+
+    def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
+        if overwrite or no_overwrite:
+            self._require_path()
+            self._require_formattable(overwrite=overwrite)
+        self._make_target()
+        if overwrite or no_overwrite:
+            from storagectl.tools import mkfs
+
+            self.host.change(mkfs.mkfs(self.pool.source.format, self.device))
+
+    def _require_formattable(self, *, overwrite: bool) -> None:
+        """Refuse a device that is missing, in use, or, unless told to, not empty."""
+        from storagectl.backends import devices
+        from storagectl.tools import mkfs
+
+        device = self.device
+        if not os.path.exists(device):
+            raise OperationInvalid(
+                f"Source device does not exist when formatting pool '{self.pool.name}'"
+            )
+        devices.require_unused(self.host, device)
+        wanted = self.pool.source.format
+        if not mkfs.can_make(wanted):
+            raise ConfigUnsupported(f"a file system of format '{wanted}' cannot be made")
+        self.host.find_tool(mkfs.mkfs(wanted, device)[0])
+        if not overwrite:
+            devices.require_empty(self.host, device, wanted)
+
+
+def listed(name: str) -> bool:
+    """Tell whether a file is a volume by its name: unfinished ones of ours are not, nor,
+    as in libvirt, names with control characters."""
+    return not is_staged(name) and all(character >= " " for character in name)
+
+
+BACKENDS = {"dir": Directory, "fs": FileSystem}

@@ -1,0 +1,341 @@
+"""The command line: every command's name and summary, and virsh's way of reading arguments.
+
+The table names the module of each command, so that only the one that runs is
+imported.  On top of click this adds what virsh has and click has not: any option
+that takes a value may also be given by its position.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from storagectl.commands import output
+from storagectl.errors import ClientError, StorageError, UsageError
+from storagectl.units import COMMAND_LIMIT, LONGEST_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from storagectl.commands.session import Session
+
+
+class CommandInfo(NamedTuple):
+    """Where a command lives, and its one-line summary."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "autostart": CommandInfo(
+        "pool_life", "start every inactive pool that is marked as autostarted"
+    ),
+    "pool-autostart": CommandInfo("pool_life", "autostart a pool"),
+    "pool-build": CommandInfo("pool_life", "build a pool"),
+    "pool-capabilities": CommandInfo("pool_show", "storage pool capabilities"),
+    "pool-create": CommandInfo("pool_define", "create a pool from an XML file"),
+    "pool-create-as": CommandInfo("pool_define", "create a pool from a set of args"),
+    "pool-define": CommandInfo(
+        "pool_define",
+        "define an inactive persistent storage pool or modify an existing persistent one from"
+        " an XML file",
+    ),
+    "pool-define-as": CommandInfo("pool_define", "define a pool from a set of args"),
+    "pool-delete": CommandInfo("pool_life", "delete a pool"),
+    "pool-destroy": CommandInfo("pool_life", "destroy (stop) a pool"),
+    "pool-dumpxml": CommandInfo("pool_show", "pool information in XML"),
+    "pool-edit": CommandInfo("pool_define", "edit XML configuration for a storage pool"),
+    "pool-info": CommandInfo("pool_show", "storage pool information"),
+    "pool-list": CommandInfo("pool_show", "list pools"),
+    "pool-name": CommandInfo("pool_show", "convert a pool UUID to pool name"),
+    "pool-refresh": CommandInfo("pool_life", "refresh a pool"),
+    "pool-start": CommandInfo("pool_life", "start a (previously defined) inactive pool"),
+    "pool-undefine": CommandInfo("pool_life", "undefine an inactive pool"),
+    "pool-uuid": CommandInfo("pool_show", "convert a pool name to pool UUID"),
+    "vol-clone": CommandInfo("vol_create", "clone a volume."),
+    "vol-create": CommandInfo("vol_create", "create a vol from an XML file"),
+    "vol-create-as": CommandInfo("vol_create", "create a volume from a set of args"),
+    "vol-create-from": CommandInfo("vol_create", "create a vol, using another volume as input"),
+    "vol-delete": CommandInfo("vol_change", "delete a vol"),
+    "vol-download": CommandInfo("vol_change", "download volume contents to a file"),
+    "vol-dumpxml": CommandInfo("vol_show", "vol information in XML"),
+    "vol-info": CommandInfo("vol_show", "storage vol information"),
+    "vol-key": CommandInfo("vol_show", "returns the volume key for a given volume name or path"),
+    "vol-list": CommandInfo("vol_show", "list vols"),
+    "vol-name": CommandInfo("vol_show", "returns the volume name for a given volume key or path"),
+    "vol-path": CommandInfo("vol_show", "returns the volume path for a given volume name or key"),
+    "vol-pool": CommandInfo("vol_show", "returns the storage pool for a given volume key or path"),
+    "vol-resize": CommandInfo("vol_change", "resize a vol"),
+    "vol-upload": CommandInfo("vol_change", "upload file contents to a volume"),
+    "vol-wipe": CommandInfo("vol_change", "wipe a vol"),
+}
+
+
+class Option(click.Option):
+    """An option whose help is kept as it is: click would load `inspect` to tidy it."""
+
+    def __init__(self, declarations: Sequence[str], *, help: str, **settings: Any) -> None:
+        super().__init__(declarations, **settings)
+        self.help = help
+
+
+class Flag(Option):
+    """An option without a value."""
+
+    def __init__(self, declarations: Sequence[str], *, help: str, **settings: Any) -> None:
+        super().__init__(declarations, help=help, is_flag=True, **settings)
+
+
+class Value(Option):
+    """An option with a value; in declared order it may also be given by position."""
+
+    def __init__(
+        self,
+        declarations: Sequence[str],
+        *,
+        help: str,
+        named_only: bool = False,
+        number: bool = False,
+        wraps: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(declarations, help=help, **settings)
+        self.named_only = named_only
+        self.wraps = wraps
+        self.value_name = "number" if number else "string"
+
+    def check(self, text: str) -> None:
+        """Raise ClientError, in virsh's words, for a value that is never right."""
+        if not text:
+            raise ClientError(
+                f"Failed to get option '{option_name(self)}': Option argument is empty"
+            )
+        if self.value_name == "number" and not is_number(text, signed=self.wraps):
+            raise ClientError(
+                f"Numeric value '{text}' for <{option_name(self)}> option is malformed"
+                " or out of range"
+            )
+
+
+def is_number(text: str, *, signed: bool) -> bool:
+    """Tell whether a text is a number of at most 64 bits, as strtoull reads it."""
+    digits = text.lstrip(" \t\n\v\f\r")
+    digits = digits[1:] if digits.startswith(("+", "-") if signed else "+") else digits
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > LONGEST_NUMBER:
+        return False
+    return int(digits) <= COMMAND_LIMIT
+
+
+def is_alphanumeric(text: str) -> bool:
+    """Tell whether a text is of ASCII letters and digits."""
+    return text.isascii() and text.isalnum()
+
+
+def option_name(param: click.Parameter) -> str:
+    """Return `source-dev` for the option --source-dev."""
+    return param.opts[0].removeprefix("--")
+
+
+def flag(name: str, summary: str) -> Callable[[Any], Any]:
+    """Declare an option without a value."""
+    return click.option(f"--{name}", cls=Flag, help=summary)
+
+
+def value(
+    name: str,
+    summary: str,
+    *,
+    required: bool = False,
+    number: bool = False,
+    wraps: bool = False,
+    named_only: bool = False,
+    multiple: bool = False,
+) -> Callable[[Any], Any]:
+    """Declare an option with a value, which may be given by position as well.
+
+    A number that `wraps` may be negative, as virsh's --length -1 for all.
+    """
+    return click.option(
+        f"--{name}",
+        cls=Value,
+        help=summary,
+        required=required,
+        type=int if number else str,
+        number=number,
+        wraps=wraps,
+        named_only=named_only,
+        multiple=multiple,
+    )
+
+
+class Command(click.Command):
+    """A command that reads its arguments and reports its errors as virsh does."""
+
+    failure: str | None = None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        named = self.named(args)
+        if named is None:
+            output.write(self.get_help(ctx))
+            ctx.exit()
+        session: Session = ctx.obj
+        try:
+            self.check_values(named)
+        except StorageError as error:
+            report(error)
+            session.finish()
+            ctx.exit(1)
+        return super().parse_args(ctx, named)
+
+    def check_values(self, named: Sequence[str]) -> None:
+        """Raise ClientError for a value that its option never takes."""
+        options = {option_name(p): p for p in self.params if isinstance(p, Value)}
+        for word in named:
+            name, equals, text = word.removeprefix("--").partition("=")
+            if equals:
+                options[name].check(text)
+
+    def named(self, args: Sequence[str]) -> list[str] | None:
+        """Return the arguments with every value named (`--pool=d1`); None asks for help.
+
+        Raises: UsageError in virsh's words.
+        Source: libvirt 9.0.0 vshCommandParse and vshCmddefGetOption in tools/vsh.c.
+        """
+        options = {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
+        given: list[str] = []
+        seen: set[str] = set()
+        rest = list(args)
+        only_data = False
+        while rest:
+            word = rest.pop(0)
+            if word == "--" and not only_data:
+                only_data = True
+                continue
+            if only_data or not (word.startswith("--") and is_alphanumeric(word[2:3])):
+                name = next(
+                    (n for n, p in options.items()
+                     if isinstance(p, Value) and n not in seen and not p.named_only),
+                    None,
+                )  # fmt: skip
+                if name is None:
+                    raise UsageError(f"unexpected data '{word}'")
+                given.append(f"--{name}={word}")
+                seen.add(name)
+                continue
+            name, equals, data = word[2:].partition("=")
+            option = options.get(name)
+            if option is None and name != "help":
+                raise UsageError(f"command '{self.name}' doesn't support option --{name}")
+            if option and name in seen and not option.multiple:
+                raise UsageError(f"option --{name} already seen")
+            seen.add(name)
+            if option is None or isinstance(option, Flag):
+                if equals:
+                    raise UsageError(f"invalid '=' after option --{name}")
+                given.append(word)
+            else:
+                if not equals:
+                    if not rest:
+                        raise UsageError(f"expected syntax: --{name} <{option.value_name}>")
+                    data = rest.pop(0)
+                given.append(f"--{name}={data}")
+        if "help" in seen:
+            return None
+        missing = [name for name, option in options.items() if option.required and name not in seen]
+        if missing:
+            raise UsageError(
+                *(f"command '{self.name}' requires <{name}> option" for name in missing)
+            )
+        return given
+
+    def invoke(self, ctx: click.Context) -> Any:
+        session: Session = ctx.obj
+        try:
+            return super().invoke(ctx)
+        except StorageError as error:
+            if error.action is None and self.failure:
+                error.action = self.failure.format(**ctx.params)
+            report(error)
+            ctx.exit(1)
+        finally:
+            session.finish()
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        assert self.name is not None
+        words = [self.name]
+        rows = []
+        for param in self.params:
+            if not isinstance(param, Flag | Value):
+                continue
+            name = option_name(param)
+            label = f"--{name}"
+            if isinstance(param, Flag):
+                words.append(f"[--{name}]")
+            elif param.required:
+                words.append(f"<{name}>")
+                label = f"[--{name}] <{param.value_name}>"
+            else:
+                words.append(f"[--{name} <{param.value_name}>]")
+                label = f"--{name} <{param.value_name}>"
+            rows.append(f"    {label:<15}  {param.help}\n")
+        formatter.write(
+            f"  NAME\n    {self.name} - {COMMANDS[self.name].summary}\n\n"
+            f"  SYNOPSIS\n    {' '.join(words)}\n\n"
+            f"  DESCRIPTION\n    {self.help}\n"
+        )
+        if rows:
+            formatter.write("\n  OPTIONS\n" + "".join(rows))
+        formatter.write("\n")
+
+
+def command(name: str, summary: str, failure: str | None = None) -> Callable[[Any], Any]:
+    """Make a function a command; `failure` is the first line of its errors."""
+
+    def declare(function: Any) -> Command:
+        made = click.command(name, cls=Command, help=summary, add_help_option=False)(function)
+        made.failure = failure
+        return made
+
+    return declare
+
+
+class Commands(click.Group):
+    """All commands, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        info = COMMANDS.get(cmd_name)
+        if info is None:
+            return None
+        module = import_module(f"storagectl.commands.{info.module}")
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = self.get_command(ctx, args[0])
+        if found is None and not ctx.resilient_parsing:
+            raise UsageError(f"unknown command: '{args[0]}'")
+        return args[0], found, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, info.summary) for name, info in COMMANDS.items()])
+
+
+def report(error: StorageError) -> None:
+    """Print an error as virsh does."""
+    sys.stdout.flush()
+    for line in error.lines():
+        sys.stderr.write(f"error: {line}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")

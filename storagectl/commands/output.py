@@ -1,0 +1,74 @@
+"""Words on stdout: virsh's tables, labels and sizes."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TYPE_CHECKING
+
+from storagectl.units import pretty
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def write(text: str) -> None:
+    """Print text as it is."""
+    sys.stdout.write(text)
+
+
+def size(value: int) -> str:
+    """Return a size in bytes as virsh shows it: `10.00 MiB`."""
+    number, unit = pretty(value)
+    return f"{number:.2f} {unit}"
+
+
+def visible(text: str) -> str:
+    """Return text with control characters and stray bytes as \\xNN, safe on a terminal."""
+    if text.isprintable():
+        return text
+    shown = []
+    for character in text:
+        if character.isprintable():
+            shown.append(character)
+        else:
+            shown.extend(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+    return "".join(shown)
+
+
+def width(text: str) -> int:
+    """Return how many columns text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool) -> str:
+    """Return virsh's table: one space, the widest cell, two spaces; no trailing spaces.
+
+    Source: libvirt 9.0.0 tools/vsh-table.c.
+    """
+    rows = [[visible(cell) for cell in row] for row in rows]
+    shown = rows if quiet else [header, *rows]
+    if not shown:
+        return ""
+    widths = [max(map(width, column)) for column in zip(*shown, strict=True)]
+    lines = [
+        "".join(
+            f" {cell}{' ' * (wide - width(cell) + 2)}"
+            for cell, wide in zip(row[:-1], widths[:-1], strict=True)
+        )
+        + f" {row[-1]}"
+        for row in shown
+    ]
+    if not quiet:
+        lines.insert(1, "-" * sum(wide + 3 for wide in widths))
+    return "\n".join(lines) + "\n"
+
+
+def labelled(label: str, value: str) -> str:
+    """Return a line `Label:          value`."""
+    return f"{label + ':':<15} {value}\n"

@@ -1,0 +1,263 @@
+"""Commands that take pool definitions: define, create, edit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storagectl.commands import command, flag, output, report, value
+from storagectl.commands.session import exclusive, read_file
+from storagectl.errors import StorageError
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+SOURCE_OPTIONS = (
+    ("source-host", "source-host for underlying storage"),
+    ("source-path", "source path for underlying storage"),
+    ("source-dev", "source device for underlying storage"),
+    ("source-name", "source name for underlying storage"),
+    ("target", "target for underlying storage"),
+    ("source-format", "format for underlying storage"),
+    ("auth-type", "auth type to be used for underlying storage"),
+    ("auth-username", "auth username to be used for underlying storage"),
+    ("secret-usage", "auth secret usage to be used for underlying storage"),
+    ("secret-uuid", "auth secret UUID to be used for underlying storage"),
+    ("adapter-name", "adapter name to be used for underlying storage"),
+    ("adapter-wwnn", "adapter wwnn to be used for underlying storage"),
+    ("adapter-wwpn", "adapter wwpn to be used for underlying storage"),
+    ("adapter-parent", "adapter parent scsi_hostN to be used for underlying vHBA storage"),
+    (
+        "adapter-parent-wwnn",
+        "adapter parent scsi_hostN wwnn to be used for underlying vHBA storage",
+    ),
+    (
+        "adapter-parent-wwpn",
+        "adapter parent scsi_hostN wwpn to be used for underlying vHBA storage",
+    ),
+    (
+        "adapter-parent-fabric-wwn",
+        "adapter parent scsi_hostN fabric_wwn to be used for underlying vHBA storage",
+    ),
+    ("source-protocol-ver", "nfsvers value for NFS pool mount option"),
+    ("source-initiator", "initiator iqn for underlying storage"),
+)
+
+
+def definition_options(function: Any) -> Any:
+    """Declare the name, the type and the options that describe a pool."""
+    for name, summary in reversed(SOURCE_OPTIONS):
+        function = value(name, summary, multiple=name == "source-dev")(function)
+    function = value("type", "type of the pool", required=True)(function)
+    return value("name", "name of the pool", required=True)(function)
+
+
+def build_options(function: Any) -> Any:
+    """Declare whether a pool is built before it starts, and over what."""
+    function = flag("overwrite", "overwrite any existing data")(function)
+    function = flag("no-overwrite", "do not overwrite any existing data")(function)
+    return flag("build", "build the pool as normal")(function)
+
+
+@command(
+    "pool-define",
+    "Define or modify a persistent storage pool.",
+    "Failed to define pool from {file}",
+)
+@value("file", "file containing an XML pool description", required=True)
+@click.pass_obj
+def pool_define(session: Session, file: str) -> None:
+    from storagectl.poolxml import parse_pool
+
+    pool = parse_pool(read_file(file))
+    session.pools.define(pool)
+    session.say(f"Pool {pool.name} defined from {file}")
+
+
+@command("pool-define-as", "Define a pool.", "Failed to define pool {name}")
+@definition_options
+@flag("print-xml", "print XML document, but don't define/create")
+@click.pass_obj
+def pool_define_as(session: Session, /, name: str, print_xml: bool, **given: Any) -> None:
+    from storagectl.poolxml import parse_pool
+
+    document = pool_document(name, given)
+    if print_xml:
+        output.write(document)
+        return
+    session.pools.define(parse_pool(document))
+    session.say(f"Pool {name} defined")
+
+
+@command("pool-create", "Create a pool.", "Failed to create pool from {file}")
+@value("file", "file containing an XML pool description", required=True)
+@build_options
+@click.pass_obj
+def pool_create(
+    session: Session, file: str, build: bool, overwrite: bool, no_overwrite: bool
+) -> None:
+    from storagectl.poolxml import parse_pool
+
+    exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
+    pool = parse_pool(read_file(file))
+    session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+    session.say(f"Pool {pool.name} created from {file}")
+
+
+@command("pool-create-as", "Create a pool from a set of args.", "Failed to create pool {name}")
+@definition_options
+@flag("print-xml", "print XML document, but don't define/create")
+@build_options
+@click.pass_obj
+def pool_create_as(
+    session: Session,
+    /,
+    name: str,
+    print_xml: bool,
+    build: bool,
+    overwrite: bool,
+    no_overwrite: bool,
+    **given: Any,
+) -> None:
+    from storagectl.poolxml import parse_pool
+
+    exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
+    document = pool_document(name, given)
+    if print_xml:
+        output.write(document)
+        return
+    pool = parse_pool(document)
+    session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+    session.say(f"Pool {name} created")
+
+
+def pool_document(name: str, given: dict[str, Any]) -> str:
+    """Return the XML of a pool that options describe, as virsh writes it.
+
+    As there, values are not escaped.
+    Source: libvirt 9.0.0 virshBuildPoolXML in tools/virsh-pool.c.
+    """
+    exclusive(secret_usage=bool(given["secret_usage"]), secret_uuid=bool(given["secret_uuid"]))
+    source: list[str] = []
+    if given["source_host"]:
+        source.append(f"<host name='{given['source_host']}'/>")
+    if given["source_path"]:
+        source.append(f"<dir path='{given['source_path']}'/>")
+    source += [f"<device path='{path}'/>" for path in given["source_dev"]]
+    if given["adapter_wwnn"] and given["adapter_wwpn"]:
+        attributes = [("type", "fc_host")]
+        attributes += [
+            (key.removeprefix("adapter_"), given[key])
+            for key in (
+                "adapter_parent", "adapter_parent_wwnn", "adapter_parent_wwpn",
+                "adapter_parent_fabric_wwn", "adapter_wwnn", "adapter_wwpn",
+            )
+            if given[key]
+        ]  # fmt: skip
+        source.append("<adapter" + "".join(f" {k}='{v}'" for k, v in attributes) + "/>")
+    elif given["adapter_name"]:
+        source.append(f"<adapter type='scsi_host' name='{given['adapter_name']}'/>")
+    if given["source_initiator"]:
+        source += ["<initiator>", f"  <iqn name='{given['source_initiator']}'/>", "</initiator>"]
+    secret = given["secret_usage"] or given["secret_uuid"]
+    if given["auth_type"] and given["auth_username"] and secret:
+        kind = "usage" if given["secret_usage"] else "uuid"
+        source += [
+            f"<auth type='{given['auth_type']}' username='{given['auth_username']}'>",
+            f"  <secret {kind}='{secret}'/>",
+            "</auth>",
+        ]
+    if given["source_format"]:
+        source.append(f"<format type='{given['source_format']}'/>")
+    if given["source_name"]:
+        source.append(f"<name>{given['source_name']}</name>")
+    if given["source_protocol_ver"] and source:
+        source.append(f"<protocol ver='{given['source_protocol_ver']}'/>")
+    lines = [f"<pool type='{given['type']}'>", f"  <name>{name}</name>"]
+    if source:
+        lines += ["  <source>", *(f"    {line}" for line in source), "  </source>"]
+    if given["target"]:
+        lines += ["  <target>", f"    <path>{given['target']}</path>", "  </target>"]
+    return "\n".join([*lines, "</pool>", ""])
+
+
+@command("pool-edit", "Edit the XML configuration for a storage pool.")
+@value("pool", "pool name or uuid", required=True)
+@click.pass_obj
+def pool_edit(session: Session, pool: str) -> None:
+    import tempfile
+
+    from storagectl.poolxml import format_pool, parse_pool
+
+    before = format_pool(session.pools.find(pool).described(inactive=True))
+    with tempfile.NamedTemporaryFile("w+", prefix="storagectl", suffix=".xml") as stream:
+        stream.write(before)
+        stream.flush()
+        answer = "y"
+        while True:
+            if answer == "y":
+                session.host.converse([*editor(), stream.name])
+            after = read_file(stream.name)
+            if after.decode("utf-8", "surrogateescape") == before:
+                session.say(f"Pool {pool} XML configuration not changed.")
+                return
+            try:
+                edited = parse_pool(after)
+                session.pools.define(edited)
+                break
+            except StorageError as error:
+                if not sys.stdin.isatty():
+                    raise
+                report(error)
+                answer = ask_again()
+                if answer == "n":
+                    raise SystemExit(1) from error
+    session.say(f"Pool {edited.name} XML configuration edited.")
+
+
+AGAIN = {
+    "y": "yes, start editor again",
+    "n": "no, throw away my changes",
+    "f": "force, try to redefine again",
+    "?": "print this help",
+}
+
+
+def ask_again() -> str:
+    """Ask on the terminal what to do with an edit that failed; return y, n or f.
+
+    Source: libvirt 9.0.0 vshAskReedit in tools/vsh.c.
+    """
+    import termios
+    import tty
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    tty.setraw(terminal)
+    try:
+        while True:
+            output.write(f"\rFailed. Try again? [{','.join(AGAIN)}]: ")
+            sys.stdout.flush()
+            answer = os.read(terminal, 1).decode("ascii", "replace").lower()
+            if answer in ("", "\x03"):
+                raise KeyboardInterrupt
+            if answer == "?":
+                for key, does in AGAIN.items():
+                    output.write(f"\r\n{key} - {does}")
+                output.write("\r\n")
+            elif answer in AGAIN:
+                output.write("\r\n")
+                return answer
+    finally:
+        sys.stdout.flush()
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def editor() -> list[str]:
+    """Return the user's editor as an argument list."""
+    import shlex
+
+    return shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "sensible-editor")

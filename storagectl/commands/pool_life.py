@@ -1,0 +1,112 @@
+"""Commands that change the state of a pool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storagectl.commands import command, flag, report, value
+from storagectl.commands.pool_define import build_options
+from storagectl.commands.session import exclusive
+from storagectl.errors import StorageError
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+
+def pool_option(function: Any) -> Any:
+    """Declare the pool that a command works on."""
+    return value("pool", "pool name or uuid", required=True)(function)
+
+
+@command("pool-build", "Build a given pool.", "Failed to build pool {pool}")
+@pool_option
+@flag("no-overwrite", "do not overwrite any existing data")
+@flag("overwrite", "overwrite any existing data")
+@click.pass_obj
+def pool_build(session: Session, pool: str, no_overwrite: bool, overwrite: bool) -> None:
+    session.pools.build(pool, overwrite=overwrite, no_overwrite=no_overwrite)
+    session.say(f"Pool {pool} built")
+
+
+@command("pool-start", "Start a pool.", "Failed to start pool {pool}")
+@pool_option
+@build_options
+@click.pass_obj
+def pool_start(
+    session: Session, pool: str, build: bool, no_overwrite: bool, overwrite: bool
+) -> None:
+    exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
+    session.pools.start(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+    session.say(f"Pool {pool} started")
+
+
+@command(
+    "pool-destroy",
+    "Forcefully stop a given pool. Raw data in the pool is untouched",
+    "Failed to destroy pool {pool}",
+)
+@pool_option
+@click.pass_obj
+def pool_destroy(session: Session, pool: str) -> None:
+    session.pools.stop(pool)
+    session.say(f"Pool {pool} destroyed")
+
+
+@command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}")
+@pool_option
+@click.pass_obj
+def pool_delete(session: Session, pool: str) -> None:
+    session.pools.delete(pool)
+    session.say(f"Pool {pool} deleted")
+
+
+@command(
+    "pool-undefine",
+    "Undefine the configuration for an inactive pool.",
+    "Failed to undefine pool {pool}",
+)
+@pool_option
+@click.pass_obj
+def pool_undefine(session: Session, pool: str) -> None:
+    session.pools.undefine(pool)
+    session.say(f"Pool {pool} has been undefined")
+
+
+@command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}")
+@pool_option
+@click.pass_obj
+def pool_refresh(session: Session, pool: str) -> None:
+    session.pools.refresh(pool)
+    session.say(f"Pool {pool} refreshed")
+
+
+@command("pool-autostart", "Configure a pool to be automatically started at boot.")
+@pool_option
+@flag("disable", "disable autostarting")
+@click.pass_obj
+def pool_autostart(session: Session, pool: str, disable: bool) -> None:
+    verb = "unmark" if disable else "mark"
+    with session.doing(f"failed to {verb} pool {pool} as autostarted"):
+        session.pools.set_autostart(pool, not disable)
+    session.say(f"Pool {pool} {verb}ed as autostarted")
+
+
+@command("autostart", "Start every inactive pool that is marked as autostarted.")
+@click.pass_obj
+def autostart(session: Session) -> None:
+    failed = False
+    for entry in session.pools.all():
+        if not entry.autostart or entry.active:
+            continue
+        try:
+            session.pools.start(entry.name, build=False, overwrite=False, no_overwrite=False)
+        except StorageError as error:
+            error.action = f"Failed to autostart storage pool '{entry.name}'"
+            report(error)
+            failed = True
+        else:
+            session.say(f"Pool {entry.name} started")
+    if failed:
+        raise SystemExit(1)

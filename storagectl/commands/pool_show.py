@@ -1,0 +1,193 @@
+"""Commands that show pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from storagectl.commands import command, flag, output, value
+from storagectl.commands.session import exclusive
+from storagectl.errors import ClientError, PoolNotFound, StorageError
+from storagectl.pools import UUID_LENGTH
+from storagectl.pooltypes import POOL_TYPES
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+    from storagectl.pools import Entry
+
+NAME_WIDTH = 20
+
+
+@command("pool-list", "Returns list of pools.", "Failed to list pools")
+@flag("inactive", "list inactive pools")
+@flag("all", "list inactive & active pools")
+@flag("transient", "list transient pools")
+@flag("persistent", "list persistent pools")
+@flag("autostart", "list pools with autostart enabled")
+@flag("no-autostart", "list pools with autostart disabled")
+@value("type", "only list pool of specified type(s) (if supported)")
+@flag("details", "display extended details for pools")
+@flag("uuid", "list UUID of active pools only")
+@flag("name", "list name of active pools only")
+@click.pass_obj
+def pool_list(
+    session: Session,
+    inactive: bool,
+    all: bool,
+    transient: bool,
+    persistent: bool,
+    autostart: bool,
+    no_autostart: bool,
+    type: str | None,
+    details: bool,
+    uuid: bool,
+    name: bool,
+) -> None:
+    exclusive(details=details, uuid=uuid)
+    exclusive(details=details, name=name)
+    exclusive(all=all, inactive=inactive)
+    types = split_types(type)
+    entries = [
+        entry
+        for entry in session.pools.all()
+        if (all or entry.active != inactive)
+        and passes(entry.persistent, persistent, transient)
+        and passes(entry.autostart, autostart, no_autostart)
+        and (not types or entry.pool.type in types)
+    ]
+    if details:
+        rows = [detailed(entry) for entry in entries]
+        header = (
+            "Name", "State", "Autostart", "Persistent", "Capacity", "Allocation", "Available",
+        )  # fmt: skip
+        output.write(output.table(header, rows, quiet=session.quiet))
+    elif name or uuid:
+        for entry in entries:
+            shown = f"{entry.name:<{NAME_WIDTH}}" if name else ""
+            output.write(" ".join(filter(None, (entry.pool.uuid if uuid else "", shown))) + "\n")
+    else:
+        rows = [
+            (entry.name, "active" if entry.active else "inactive", yes(entry.autostart))
+            for entry in entries
+        ]
+        output.write(output.table(("Name", "State", "Autostart"), rows, quiet=session.quiet))
+
+
+def split_types(text: str | None) -> set[str]:
+    """Return the pool types of a comma list in which `,,` stands for a comma."""
+    if text is None:
+        return set()
+    types = {part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")}
+    for name in text.replace(",,", "\0").split(","):
+        if name.replace("\0", ",") not in POOL_TYPES:
+            raise ClientError(f"Invalid pool type '{name.replace(chr(0), ',')}'")
+    return types
+
+
+def passes(state: bool, wanted: bool, unwanted: bool) -> bool:
+    """Tell whether a state passes a pair of filters; both or none let all pass."""
+    return wanted == unwanted or state == wanted
+
+
+def yes(state: bool) -> str:
+    return "yes" if state else "no"
+
+
+def detailed(entry: Entry) -> tuple[str, ...]:
+    state = entry.state()
+    sizes = (
+        (output.size(state.capacity), output.size(state.allocation), output.size(state.available))
+        if state
+        else ("-", "-", "-")
+    )
+    return (
+        entry.name,
+        "running" if state else "inactive",
+        yes(entry.autostart),
+        yes(entry.persistent),
+        *sizes,
+    )
+
+
+@command("pool-info", "Returns basic information about the storage pool.")
+@value("pool", "pool name or uuid", required=True)
+@flag("bytes", "Returns pool sizes in bytes")
+@click.pass_obj
+def pool_info(session: Session, pool: str, bytes: bool) -> None:
+    entry = session.pools.find(pool)
+    state = entry.state()
+    lines = [
+        ("Name", output.visible(entry.name)),
+        ("UUID", entry.pool.uuid),
+        ("State", "running" if state else "inactive"),
+        ("Persistent", yes(entry.persistent)),
+        ("Autostart", yes(entry.autostart)),
+    ]
+    if state:
+        show = str if bytes else output.size
+        lines += [
+            ("Capacity", show(state.capacity)),
+            ("Allocation", show(state.allocation)),
+            ("Available", show(state.available)),
+        ]
+    output.write("".join(output.labelled(*line) for line in lines))
+
+
+@command("pool-dumpxml", "Output the pool information as an XML dump to stdout.")
+@value("pool", "pool name or uuid", required=True)
+@flag("inactive", "show inactive defined XML")
+@value("xpath", "xpath expression to filter the XML document", named_only=True)
+@flag("wrap", "wrap xpath results in an common root element")
+@click.pass_obj
+def pool_dumpxml(
+    session: Session, pool: str, inactive: bool, xpath: str | None, wrap: bool
+) -> None:
+    from storagectl.commands.xml import show_xml
+    from storagectl.poolxml import format_pool
+
+    entry = session.pools.find(pool)
+    show_xml(format_pool(entry.described(inactive=inactive)), xpath, wrap)
+
+
+@command("pool-name", "convert a pool UUID to pool name")
+@value("pool", "pool uuid", required=True)
+@click.pass_obj
+def pool_name(session: Session, pool: str) -> None:
+    from storagectl.poolxml import parse_uuid
+
+    action = f"failed to get pool '{pool}'"
+    if len(pool) != UUID_LENGTH:
+        raise ClientError(action)
+    if parse_uuid(pool) is None:
+        raise StorageError(
+            "uuidstr in virStoragePoolLookupByUUIDString must be a valid UUID", action=action
+        )
+    entry = session.pools.by_uuid(pool)
+    if entry is None:
+        raise PoolNotFound(f"no storage pool with matching uuid '{pool}'", action=action)
+    output.write(entry.name + "\n")
+
+
+@command("pool-uuid", "convert a pool name to pool UUID")
+@value("pool", "pool name", required=True)
+@click.pass_obj
+def pool_uuid(session: Session, pool: str) -> None:
+    entry = session.pools.by_name(pool)
+    if entry is None:
+        raise PoolNotFound(
+            f"no storage pool with matching name '{pool}'", action=f"failed to get pool '{pool}'"
+        )
+    output.write(entry.pool.uuid + "\n")
+
+
+@command(
+    "pool-capabilities",
+    "Returns capabilities of storage pool support.",
+    "failed to get storage pool capabilities",
+)
+@click.pass_obj
+def pool_capabilities(session: Session) -> None:
+    from storagectl.capabilities import capabilities_xml
+
+    output.write(capabilities_xml() + "\n")

@@ -1,0 +1,75 @@
+"""What every command works with: the machine, the pools, and how much to say."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from storagectl.commands import output
+from storagectl.errors import ClientError, StorageError
+from storagectl.host import Host
+from storagectl.pools import Pools
+from storagectl.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.volumes import Volumes
+
+
+class Session:
+    """One run of the program."""
+
+    def __init__(self, *, root: str | None = None, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.host = Host()
+        self.pools = Pools(Store(self.host, root), self.host)
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        from storagectl.volumes import Volumes
+
+        return Volumes(self.pools)
+
+    def say(self, words: str) -> None:
+        """Print a line that --quiet leaves out."""
+        if not self.quiet:
+            output.write(words + "\n")
+
+    @contextlib.contextmanager
+    def doing(self, action: str) -> Iterator[None]:
+        """Name what the block tries, for the first line of its errors."""
+        try:
+            yield
+        except StorageError as error:
+            if error.action is None:
+                error.action = action
+            raise
+
+    def finish(self) -> None:
+        """End a command's output as virsh does, with an empty line."""
+        self.say("")
+
+
+MAX_FILE = 10 << 20
+
+
+def read_file(path: str) -> bytes:
+    """Return the content of a file that the user named.  Raises: ClientError."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        verb = "read" if isinstance(error, IsADirectoryError) else "open"
+        raise ClientError(f"Failed to {verb} file '{path}': {error.strerror}") from error
+    if len(data) > MAX_FILE:
+        raise ClientError(f"Failed to open file '{path}': Value too large for defined data type")
+    return data
+
+
+def exclusive(**chosen: bool) -> None:
+    """Refuse options that exclude each other, named as keywords."""
+    given = [name.replace("_", "-") for name, value in chosen.items() if value]
+    if len(given) > 1:
+        raise ClientError(f"Options --{given[0]} and --{given[1]} are mutually exclusive")

@@ -1,0 +1,152 @@
+"""Commands that make volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from storagectl.commands import command, flag, output, value
+from storagectl.commands.session import read_file
+from storagectl.pooltypes import POOL_TYPES
+from storagectl.units import COMMAND_LIMIT, parse
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+
+@command("vol-create", "Create a vol.", "Failed to create vol from {file}")
+@value("pool", "pool name or uuid", required=True)
+@value("file", "file containing an XML vol description", required=True)
+@flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
+@click.pass_obj
+def vol_create(session: Session, pool: str, file: str, prealloc_metadata: bool) -> None:
+    from storagectl.volxml import parse_volume
+
+    row = POOL_TYPES[session.pools.find(pool).pool.type]
+    volume = parse_volume(read_file(file), row, capacity_optional=False)
+    session.volumes.create(pool, volume, metadata=prealloc_metadata)
+    session.say(f"Vol {volume.name} created from {file}")
+
+
+@command("vol-create-as", "Create a vol.", "Failed to create vol {name}")
+@value("pool", "pool name or uuid", required=True)
+@value("name", "name of the volume", required=True)
+@value(
+    "capacity",
+    "size of the vol, as scaled integer (default bytes)",
+    required=True,
+)
+@value("allocation", "initial allocation size, as scaled integer (default bytes)")
+@value("format", "file format type raw,bochs,qcow,qcow2,qed,vmdk")
+@value("backing-vol", "the backing volume if taking a snapshot")
+@value("backing-vol-format", "format of backing volume if taking a snapshot")
+@flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
+@flag("print-xml", "print XML document, but don't define/create")
+@click.pass_obj
+def vol_create_as(
+    session: Session,
+    pool: str,
+    name: str,
+    capacity: str,
+    allocation: str | None,
+    format: str | None,
+    backing_vol: str | None,
+    backing_vol_format: str | None,
+    prealloc_metadata: bool,
+    print_xml: bool,
+) -> None:
+    from storagectl.volxml import parse_volume
+
+    entry = session.pools.find(pool)
+    size = parse(capacity, COMMAND_LIMIT)
+    lines = [
+        "<volume>",
+        f"  <name>{name}</name>",
+        f"  <capacity>{size}</capacity>",
+    ]
+    if allocation is not None:
+        lines.append(f"  <allocation>{parse(allocation, COMMAND_LIMIT)}</allocation>")
+    if format is not None:
+        lines += ["  <target>", f"    <format type='{format}'/>", "  </target>"]
+    if backing_vol is not None:
+        backing = session.volumes.find_backing(backing_vol, pool)
+        lines += ["  <backingStore>", f"    <path>{backing.path}</path>"]
+        if backing_vol_format is not None:
+            lines.append(f"    <format type='{backing_vol_format}'/>")
+        lines.append("  </backingStore>")
+    document = "\n".join([*lines, "</volume>", ""])
+    if print_xml:
+        output.write(document)
+        return
+    volume = parse_volume(document, POOL_TYPES[entry.pool.type], capacity_optional=False)
+    session.volumes.create(pool, volume, metadata=prealloc_metadata)
+    session.say(f"Vol {name} created")
+
+
+@command(
+    "vol-create-from", "Create a vol from an existing volume.", "Failed to create vol from {file}"
+)
+@value("pool", "pool name or uuid", required=True)
+@value("file", "file containing an XML vol description", required=True)
+@value("vol", "input vol name or key", required=True)
+@value("inputpool", "pool name or uuid of the input volume's pool")
+@flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
+@flag("reflink", "use btrfs COW lightweight copy")
+@click.pass_obj
+def vol_create_from(
+    session: Session,
+    pool: str,
+    file: str,
+    vol: str,
+    inputpool: str | None,
+    prealloc_metadata: bool,
+    reflink: bool,
+) -> None:
+    from storagectl.volxml import parse_volume
+
+    row = POOL_TYPES[session.pools.find(pool).pool.type]
+    source = session.volumes.find(vol, inputpool, pool_option="inputpool")
+    volume = parse_volume(read_file(file), row, capacity_optional=True)
+    session.volumes.create_from(pool, volume, source, metadata=prealloc_metadata, reflink=reflink)
+    session.say(f"Vol {volume.name} created from input vol {source.volume.name}")
+
+
+@command(
+    "vol-clone",
+    "Clone an existing volume within the parent pool.",
+    "Failed to clone vol from {vol}",
+)
+@value("vol", "orig vol name or key", required=True)
+@value("newname", "clone name", required=True)
+@value("pool", "pool name or uuid")
+@flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
+@flag("reflink", "use btrfs COW lightweight copy")
+@flag("print-xml", "print XML document, but don't clone")
+@click.pass_obj
+def vol_clone(
+    session: Session,
+    vol: str,
+    newname: str,
+    pool: str | None,
+    prealloc_metadata: bool,
+    reflink: bool,
+    print_xml: bool,
+) -> None:
+    from storagectl.commands.xml import renamed
+    from storagectl.volxml import format_volume, parse_volume
+
+    source = session.volumes.find(vol, pool)
+    row = POOL_TYPES[source.entry.pool.type]
+    document = renamed(format_volume(source.volume, row), newname)
+    if print_xml:
+        output.write(document)
+        return
+    session.volumes.create_from(
+        source.entry.name,
+        parse_volume(document, row, capacity_optional=True),
+        source,
+        metadata=prealloc_metadata,
+        reflink=reflink,
+    )
+    session.say(f"Vol {newname} cloned from {source.volume.name}")

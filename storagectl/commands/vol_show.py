@@ -1,0 +1,103 @@
+"""Commands that show volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storagectl.commands import command, flag, output, value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storagectl.commands.session import Session
+
+
+def volume_options(words: str) -> Callable[[Any], Any]:
+    """Declare the volume that a command works on, and the pool it is in."""
+
+    def declare(function: Any) -> Any:
+        function = value("pool", "pool name or uuid")(function)
+        return value("vol", words, required=True)(function)
+
+    return declare
+
+
+@command("vol-list", "Returns list of vols by pool.", "Failed to list volumes")
+@value("pool", "pool name or uuid", required=True)
+@flag("details", "display extended details for volumes")
+@click.pass_obj
+def vol_list(session: Session, pool: str, details: bool) -> None:
+    found = session.volumes.all(pool, details=details)
+    if details:
+        header: tuple[str, ...] = ("Name", "Path", "Type", "Capacity", "Allocation")
+        rows: list[tuple[str, ...]] = [
+            (v.name, v.path, v.type, output.size(v.capacity), output.size(v.allocation))
+            for v in found
+        ]
+    else:
+        header = ("Name", "Path")
+        rows = [(v.name, v.path) for v in found]
+    output.write(output.table(header, rows, quiet=session.quiet))
+
+
+@command("vol-info", "Returns basic information about the storage volume.")
+@volume_options("vol name, key or path")
+@flag("bytes", "sizes are represented in bytes rather than pretty units")
+@flag("physical", "return the physical size of the volume in allocation field")
+@click.pass_obj
+def vol_info(session: Session, vol: str, pool: str | None, bytes: bool, physical: bool) -> None:
+    volume = session.volumes.find(vol, pool).volume
+    second = ("Physical", volume.physical) if physical else ("Allocation", volume.allocation)
+    lines = [("Name", output.visible(volume.name)), ("Type", volume.type)]
+    for label, number in (("Capacity", volume.capacity), second):
+        lines.append((label, f"{number} bytes" if bytes else output.size(number)))
+    output.write("".join(output.labelled(*line) for line in lines))
+
+
+@command("vol-dumpxml", "Output the vol information as an XML dump to stdout.")
+@volume_options("vol name, key or path")
+@value("xpath", "xpath expression to filter the XML document", named_only=True)
+@flag("wrap", "wrap xpath results in an common root element")
+@click.pass_obj
+def vol_dumpxml(
+    session: Session, vol: str, pool: str | None, xpath: str | None, wrap: bool
+) -> None:
+    from storagectl.commands.xml import show_xml
+    from storagectl.pooltypes import POOL_TYPES
+    from storagectl.volxml import format_volume
+
+    found = session.volumes.find(vol, pool)
+    show_xml(format_volume(found.volume, POOL_TYPES[found.entry.pool.type]), xpath, wrap)
+
+
+@command("vol-path", "Returns the volume path for a given volume name or key")
+@volume_options("volume name or key")
+@click.pass_obj
+def vol_path(session: Session, vol: str, pool: str | None) -> None:
+    output.write(session.volumes.find(vol, pool).volume.path + "\n")
+
+
+@command("vol-key", "Returns the volume key for a given volume name or path")
+@volume_options("volume name or path")
+@click.pass_obj
+def vol_key(session: Session, vol: str, pool: str | None) -> None:
+    output.write(session.volumes.find(vol, pool).volume.key + "\n")
+
+
+@command("vol-name", "Returns the volume name for a given volume key or path")
+@value("vol", "volume key or path", required=True)
+@click.pass_obj
+def vol_name(session: Session, vol: str) -> None:
+    found = session.volumes.find(vol, None, pool_option=None)
+    output.write(found.volume.name + "\n")
+
+
+@command("vol-pool", "Returns the storage pool for a given volume key or path")
+@value("vol", "volume key or path", required=True)
+@flag("uuid", "return the pool uuid rather than pool name")
+@click.pass_obj
+def vol_pool(session: Session, vol: str, uuid: bool) -> None:
+    entry = session.volumes.find(vol, None, pool_option=None).entry
+    output.write((entry.pool.uuid if uuid else entry.name) + "\n")

@@ -1,0 +1,145 @@
+"""What can go wrong, in libvirt's words.
+
+An error carries only its detail; the class gives libvirt's fixed prefix
+(Source: libvirt 9.0.0, virErrorMsgStrings in src/util/virerror.c).  The line
+above it ("Failed to start pool d1") is `action`: a look-up sets its own, for
+anything else the command that ran says what it tried.
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Base of all errors shown to the user.
+
+    `action` is the first line ("" for none, None to let the command say it),
+    `hint` a last line that tells what would help.
+    """
+
+    prefix = ""
+
+    def __init__(self, detail: str, *, action: str | None = None, hint: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.action = action
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """Return the message as it is printed, without `error: `, one entry per error line."""
+        shown = [self.action] if self.action else []
+        shown.append(self.prefix + self.detail)
+        return shown
+
+
+class ClientError(StorageError):
+    """An error that virsh itself reports, in one line, without asking libvirt."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, action="")
+
+
+class UsageError(ClientError):
+    """The command line could not be understood; nothing has run."""
+
+    def __init__(self, *details: str) -> None:
+        super().__init__("\n".join(details))
+
+    def lines(self) -> list[str]:
+        return self.detail.split("\n")
+
+
+class SystemFailure(StorageError):
+    """The operating system refused: the detail ends with its words."""
+
+
+class InternalError(StorageError):
+    prefix = "internal error: "
+
+
+class XmlError(StorageError):
+    prefix = "XML error: "
+
+
+class XmlSyntaxError(StorageError):
+    """Not well-formed: the detail has the place, the line and a caret."""
+
+
+class ConfigUnsupported(StorageError):
+    prefix = "unsupported configuration: "
+
+
+class OperationInvalid(StorageError):
+    prefix = "Requested operation is not valid: "
+
+
+class OperationFailed(StorageError):
+    prefix = "operation failed: "
+
+
+class OperationUnsupported(StorageError):
+    prefix = "Operation not supported: "
+
+
+class ArgumentUnsupported(StorageError):
+    prefix = "argument unsupported: "
+
+
+class InvalidArgument(StorageError):
+    prefix = "invalid argument: "
+
+
+class Overflow(StorageError):
+    prefix = "numerical overflow: "
+
+
+class NoSupport(StorageError):
+    prefix = "this function is not supported by the connection driver: "
+
+
+class PoolNotFound(StorageError):
+    prefix = "Storage pool not found: "
+
+
+class VolumeNotFound(StorageError):
+    prefix = "Storage volume not found: "
+
+
+class VolumeExists(StorageError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"storage volume '{name}' exists already")
+
+
+class ProbeFailed(StorageError):
+    prefix = "Storage pool probe failed: "
+
+
+class PoolBuilt(StorageError):
+    prefix = "Storage pool already built: "
+
+
+class ResourceBusy(StorageError):
+    """Another process holds what is needed, or a device is in use."""
+
+    prefix = "resource busy: "
+
+
+class ToolMissing(StorageError):
+    """A host tool is not installed.  `hint` names the packages that bring it."""
+
+
+class ToolFailed(InternalError):
+    """A host tool ended with a status that is not success."""
+
+    def __init__(self, argv: list[str], status: int, stderr: str) -> None:
+        import shlex
+
+        how = (
+            f"unexpected exit status {status}"
+            if status >= 0
+            else f"unexpected fatal signal {-status}"
+        )
+        said = f": {stderr}" if stderr else ""
+        super().__init__(f"Child process ({shlex.join(argv)}) {how}{said}")
+        self.argv = argv
+        self.status = status
+        self.stderr = stderr

@@ -1,0 +1,447 @@
+"""The seam to the machine: every process is started here, every lasting change is made here.
+
+`query` reads, `change` alters; the caller says which it is.  Data of volumes is
+moved by `storagectl.host.bulk` on descriptors that were opened here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# Debian's package of each tool; other distributions use the same or a similar name.
+PACKAGES = {
+    "blockdev": "util-linux",
+    "mkfs": "util-linux",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.ext2": "e2fsprogs",
+    "mkfs.ext3": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.gfs2": "gfs2-utils",
+    "mkfs.hfsplus": "hfsprogs",
+    "mkfs.ocfs2": "ocfs2-tools",
+    "mkfs.udf": "udftools",
+    "mkfs.ufs": "ufsutils",
+    "mkfs.vfat": "dosfstools",
+    "mkfs.xfs": "xfsprogs",
+    "mount": "mount",
+    "parted": "parted",
+    "qemu-img": "qemu-utils",
+    "scrub": "scrub",
+    "udevadm": "udev",
+    "umount": "mount",
+    "wipefs": "util-linux",
+}
+
+# Source: linux/fs.h.
+FS_IOC_GETFLAGS = 0x80086601
+FS_IOC_SETFLAGS = 0x40086602
+NOCOW = 0x00800000
+
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+STAGED_PREFIX = ".storagectl-"
+STAGED_SUFFIX = ".part"
+
+
+class Host:
+    """The machine that storagectl runs on."""
+
+    def query(self, argv: Sequence[str], *, ok: Sequence[int] = (0,)) -> str:
+        """Run a tool that only reads and return its stdout.
+
+        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`.
+        """
+        return self._run(list(argv), ok)
+
+    def change(self, argv: Sequence[str], *, ok: Sequence[int] = (0,)) -> str:
+        """Run a tool that alters the machine and return its stdout.
+
+        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`.
+        """
+        return self._run(list(argv), ok)
+
+    def converse(self, argv: Sequence[str]) -> None:
+        """Run a program that talks to the user on the terminal, such as an editor.
+
+        Raises: ToolMissing, ToolFailed.
+        """
+        import subprocess
+
+        program = self.find_tool(argv[0])
+        with system_errors(f"cannot execute binary {program}"):
+            status = subprocess.run([program, *argv[1:]], check=False).returncode
+        if status != 0:
+            raise ToolFailed(list(argv), status, "")
+
+    def find_tool(self, name: str) -> str:
+        """Return the absolute path of a host tool.  Raises: ToolMissing."""
+        if "/" in name:
+            return name
+        for folder in (*os.environ.get("PATH", os.defpath).split(os.pathsep), *ADMIN_DIRS):
+            path = os.path.join(folder or ".", name)
+            if os.path.isabs(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
+                return path
+        package = PACKAGES.get(name)
+        raise ToolMissing(
+            f"Cannot find '{name}' in path: No such file or directory",
+            hint=f"install the package {package}" if package else "",
+        )
+
+    def has_tool(self, name: str) -> bool:
+        """Tell whether a host tool is installed."""
+        try:
+            self.find_tool(name)
+        except ToolMissing:
+            return False
+        return True
+
+    def _run(self, argv: list[str], ok: Sequence[int]) -> str:
+        argv[0] = self.find_tool(argv[0])
+        status, stdout, stderr = self._spawn(argv)
+        if status not in ok:
+            raise ToolFailed(argv, status, stderr)
+        return stdout
+
+    def _spawn(self, argv: list[str]) -> tuple[int, str, str]:
+        """Run argv, the only place that does; return exit status, stdout and stderr.
+
+        The child has the C locale, no stdin and none of our descriptors.  An
+        exception that arrives meanwhile (Ctrl-C) ends the child first.
+        """
+        import subprocess
+
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LC_", "LANG", "LVM_"))
+        }
+        environment["LC_ALL"] = "C"
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+        except OSError as error:
+            raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
+        with process:
+            try:
+                stdout, stderr = process.communicate()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        return process.returncode, stdout, stderr
+
+    def read_text(self, path: str) -> str:
+        """Return the content of a file of the kernel's; stray bytes are surrogates."""
+        with (
+            system_errors(f"cannot read '{path}'"),
+            open(path, encoding="utf-8", errors="surrogateescape") as stream,
+        ):
+            return stream.read()
+
+    def write_atomic(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Write a whole file so that after a crash it is the old one or the new one.
+
+        Source: rename(2) with fsync(2) of the file before and of its folder after.
+        """
+        folder = os.path.dirname(path)
+        with system_errors(f"cannot write '{path}'"):
+            temporary, fd = self._stage(folder, mode)
+            try:
+                with open(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                    os.fchmod(stream.fileno(), mode)
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                    os.rename(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            self.sync_folder(folder)
+
+    def sync_folder(self, folder: str) -> None:
+        """Make renames and removals in a folder last."""
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, path: str, mode: int) -> bool:
+        """Make a folder with exactly `mode`; False where it stood already."""
+        with system_errors(f"cannot create directory '{path}'"):
+            try:
+                os.mkdir(path, mode)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise
+                return False
+            os.chmod(path, mode)
+            return True
+
+    def make_parents(self, path: str) -> None:
+        """Make the folders above `path`, with the mode the umask gives."""
+        with system_errors(f"cannot create path '{path}'"):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    def set_owner_and_mode(
+        self, path: str, owner: int | None, group: int | None, mode: int | None
+    ) -> None:
+        """Change what is given of a file's owner, group and mode, never through a symlink."""
+        with system_errors(f"cannot change permissions of '{path}'"):
+            fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+            try:
+                place = f"/proc/self/fd/{fd}"
+                if owner is not None or group is not None:
+                    os.chown(place, -1 if owner is None else owner, -1 if group is None else group)
+                if mode is not None:
+                    os.chmod(place, mode)
+            finally:
+                os.close(fd)
+
+    def set_nocow(self, path: str, cow: str | None) -> None:
+        """Set a folder's no-copy-on-write flag as a pool's <cow state=> says.
+
+        "no" sets it, "yes" clears it, None sets it where the file system has it.
+        Source: libvirt 9.0.0 virFileSetCOW in src/util/virfile.c.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._change_flag(fd, NOCOW, wanted=True)
+            if cow == "yes":
+                self._change_flag(fd, NOCOW, wanted=False)
+        except OSError as error:
+            if cow is not None:
+                raise SystemFailure(
+                    f"unable to control COW flag on '{path}', not btrfs: Function not implemented"
+                ) from error
+        finally:
+            os.close(fd)
+
+    def set_nocow_of(self, fd: int) -> None:
+        """Set the no-copy-on-write flag of an empty file where its file system has one."""
+        with contextlib.suppress(OSError):
+            self._change_flag(fd, NOCOW, wanted=True)
+
+    def _change_flag(self, fd: int, flag: int, *, wanted: bool) -> None:
+        import fcntl
+        import struct
+
+        flags = struct.unpack("l", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0]
+        changed = flags | flag if wanted else flags & ~flag
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("l", changed))
+
+    def remove(self, path: str, *, missing_ok: bool = False) -> None:
+        """Unlink a file."""
+        with system_errors(f"cannot unlink file '{path}'"):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def remove_folder(self, path: str, failure: str) -> None:
+        """Remove an empty folder; `failure` is what the error says before the cause."""
+        with system_errors(failure):
+            os.rmdir(path)
+
+    def link(self, target: str, path: str) -> None:
+        """Make or replace a symbolic link, atomically."""
+        folder = os.path.dirname(path)
+        temporary = staged_path(folder)
+        with system_errors(f"Failed to create symlink '{path}' to '{target}'"):
+            os.symlink(target, temporary)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            self.sync_folder(folder)
+
+    @contextlib.contextmanager
+    def opened(self, path: str, *, write: bool = False) -> Iterator[int]:
+        """Open a volume and lock it, shared for reading and alone for writing.
+
+        A file is never opened through a symlink for writing, and a block device
+        that is mounted or held otherwise is never opened for writing.
+
+        Raises: OSError; ResourceBusy when another process is working on it.
+        """
+        import fcntl
+
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        is_block = False
+        if write:
+            is_block = stat.S_ISBLK(os.stat(path).st_mode)
+            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_block else os.O_NOFOLLOW)
+        fd = os.open(path, flags | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISBLK(mode) and (is_block or not stat.S_ISREG(mode)):
+                raise OSError(errno.EINVAL, "not a regular file or block device")
+            try:
+                fcntl.flock(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResourceBusy(f"'{path}' is being worked on by another process") from error
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[int]:
+        """Open a file of the user's to be written as a whole: it is complete or as before.
+
+        What is no regular file, such as a pipe, is written in place.
+        """
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            status = None
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            fd = os.open(path, os.O_WRONLY)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+            return
+        path = os.path.realpath(path)
+        temporary, fd = self._stage(os.path.dirname(path), 0o666)
+        try:
+            if status is not None:
+                os.fchmod(fd, stat.S_IMODE(status.st_mode))
+                with contextlib.suppress(PermissionError):
+                    os.fchown(fd, status.st_uid, status.st_gid)
+            yield fd
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+
+    def zero_ranges(self, device: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Write zeros over ranges (offset, length in bytes) of a device that nobody uses."""
+        from storagectl.host import bulk
+
+        with system_errors(f"cannot zero '{device}'"), self.opened(device, write=True) as fd:
+            for offset, length in ranges:
+                bulk.zero(fd, offset, length)
+
+    @contextlib.contextmanager
+    def staged(self, path: str, mode: int = 0o600) -> Iterator[str]:
+        """Give a hidden empty file to fill; it becomes `path` when the block ends well.
+
+        Whatever stands at `path` by then stays and FileExistsError is raised; after
+        any other exception nothing is left.  The file is locked meanwhile, so that
+        `sweep` knows what a killed process left behind.
+        """
+        folder = os.path.dirname(path)
+        temporary, fd = self._stage(folder, mode)
+        try:
+            os.fchmod(fd, mode)
+            yield temporary
+            publish(temporary, path)
+            self.sync_folder(folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+
+    def _stage(self, folder: str, mode: int) -> tuple[str, int]:
+        """Make and lock a hidden file; return its path and descriptor.
+
+        One that a sweep took for left over, before it was locked, is made anew.
+        """
+        import fcntl
+
+        while True:
+            temporary = staged_path(folder)
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    return temporary, fd
+            except BaseException:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            os.close(fd)
+
+    def sweep(self, folder: str) -> None:
+        """Remove staged files of processes that were killed."""
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if not is_staged(name):
+                    continue
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                    try:
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(path)
+                    finally:
+                        os.close(fd)
+
+
+def publish(temporary: str, path: str) -> None:
+    """Give a finished file its name unless something has it.  Raises: FileExistsError.
+
+    link(2) refuses an existing name; vfat and some network file systems have no
+    hard links, there the name is reserved first.
+    """
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(path)
+            raise
+    else:
+        os.unlink(temporary)
+
+
+def staged_path(folder: str) -> str:
+    """Return a new name for an unfinished file in a folder."""
+    return os.path.join(folder, f"{STAGED_PREFIX}{os.urandom(8).hex()}{STAGED_SUFFIX}")
+
+
+def is_staged(name: str) -> bool:
+    """Tell whether a file name is that of an unfinished file of ours."""
+    return name.startswith(STAGED_PREFIX) and name.endswith(STAGED_SUFFIX)
+
+
+@contextlib.contextmanager
+def system_errors(what: str) -> Iterator[None]:
+    """Turn an OSError of the block into `what: <the system's words>`."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemFailure(f"{what}: {error.strerror}") from error

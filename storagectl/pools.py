@@ -1,0 +1,294 @@
+"""The rules of pools: what may be done when, whatever the type."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from storagectl import backends
+from storagectl.errors import (
+    InternalError,
+    OperationFailed,
+    OperationInvalid,
+    PoolNotFound,
+    StorageError,
+)
+from storagectl.pooltypes import POOL_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.backends import Backend, PoolState
+    from storagectl.host import Host
+    from storagectl.model import Pool
+    from storagectl.store import Store
+
+UUID_LENGTH = 36
+
+
+class Entry:
+    """A pool as it stands: defined, started, or both."""
+
+    def __init__(
+        self, host: Host, config: Pool | None, marker: Pool | None, autostart: bool
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.marker = marker
+        self.autostart = autostart
+
+    @property
+    def pool(self) -> Pool:
+        """The definition in force: the running one, or the persistent one."""
+        pool = self.marker if self.active else self.config
+        assert pool is not None
+        return pool
+
+    @property
+    def name(self) -> str:
+        return self.pool.name
+
+    @property
+    def persistent(self) -> bool:
+        return self.config is not None
+
+    @cached_property
+    def active(self) -> bool:
+        """Whether the pool was started and the host agrees that it runs."""
+        return self.marker is not None and backends.load(self.marker, self.host).is_active()
+
+    @property
+    def exists(self) -> bool:
+        """A transient pool that the host has stopped is gone."""
+        return self.persistent or self.active
+
+    @cached_property
+    def backend(self) -> Backend:
+        return backends.load(self.pool, self.host)
+
+    def state(self) -> PoolState | None:
+        """Measure a running pool; None where it is inactive."""
+        return self.backend.state() if self.active else None
+
+    def described(self, *, inactive: bool) -> Pool:
+        """Return the definition as it is dumped: a running pool with what it is like now.
+
+        A running pool has two definitions only when it was redefined meanwhile.
+        """
+        if not self.active or (inactive and self.config not in (None, self.marker)):
+            assert self.config is not None
+            return self.config
+        state = self.backend.state()
+        pool = self.pool.replace(
+            capacity=state.capacity,
+            allocation=state.allocation,
+            available=state.available,
+        )
+        if state.permissions is not None:
+            pool.permissions = state.permissions.replace(label=pool.permissions.label)
+        if state.free_extents:
+            source = pool.source
+            device = source.devices[0].replace(free_extents=list(state.free_extents))
+            pool.source = source.replace(devices=[device, *source.devices[1:]])
+        return pool
+
+    def require_active(self) -> None:
+        if not self.active:
+            raise OperationInvalid(f"storage pool '{self.name}' is not active")
+
+
+class Pools:
+    """All pools of one store."""
+
+    def __init__(self, store: Store, host: Host) -> None:
+        self.store = store
+        self.host = host
+
+    def all(self) -> list[Entry]:
+        """Return every pool, sorted as virsh sorts them."""
+        autostarted = self.store.autostarted()
+        entries = (self._entry(name, name in autostarted) for name in self.store.names())
+        found = [entry for entry in entries if entry is not None]
+        return sorted(found, key=lambda entry: (entry.name.lower(), entry.name))
+
+    def _entry(self, name: str, autostart: bool) -> Entry | None:
+        config = self.store.definition(name)
+        marker = self.store.marker(name)
+        entry = Entry(self.host, config, marker, autostart)
+        return entry if entry.exists else None
+
+    def by_name(self, name: str) -> Entry | None:
+        """Return the pool of that name."""
+        if "/" in name or "\0" in name:
+            return None
+        return self._entry(name, self.store.is_autostarted(name))
+
+    def by_uuid(self, uuid: str) -> Entry | None:
+        """Return the pool of that UUID."""
+        for entry in self.all():
+            if entry.pool.uuid == uuid.lower():
+                return entry
+        return None
+
+    def find(self, key: str) -> Entry:
+        """Return the pool of that name or UUID.  Raises: PoolNotFound."""
+        entry = self.by_uuid(key) if len(key) == UUID_LENGTH else None
+        entry = entry or self.by_name(key)
+        if entry is None:
+            raise PoolNotFound(
+                f"no storage pool with matching name '{key}'",
+                action=f"failed to get pool '{key}'",
+            )
+        return entry
+
+    @contextlib.contextmanager
+    def changing(self, key: str) -> Iterator[Entry]:
+        """Look a pool up and hold its lock; the entry is read again under the lock."""
+        name = self.find(key).name
+        with self.store.lock(name):
+            yield self.find(name)
+
+    @contextlib.contextmanager
+    def using(self, key: str) -> Iterator[Entry]:
+        """Look a pool up and hold it for work on its volumes."""
+        name = self.find(key).name
+        with self.store.lock_for_volumes(name):
+            yield self.find(name)
+
+    def define(self, pool: Pool) -> None:
+        """Keep a definition, also of a pool that is running with another one."""
+        backends.load(pool, self.host)
+        with self.store.lock(pool.name), self.store.registry():
+            self._require_unique(pool, starting=False)
+            self.store.define(pool)
+
+    def create(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
+        """Start a pool that need not be defined; it is forgotten when it stops."""
+        backends.load(pool, self.host)
+        with self.store.lock(pool.name):
+            with self.store.registry():
+                self._require_unique(pool, starting=True)
+                self.store.mark_started(pool)
+            self._bring_up(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+
+    def start(self, key: str, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
+        """Start an inactive pool, after building it where that is asked for."""
+        with self.changing(key) as entry:
+            if entry.active:
+                raise OperationInvalid(f"storage pool '{entry.name}' is already active")
+            backends.load(entry.pool, self.host)
+            self.store.mark_started(entry.pool)
+            self._bring_up(entry.pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+
+    def _bring_up(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
+        """Start a pool that is marked as started; take the mark back when that fails.
+
+        The mark comes first: a process that dies in between leaves a pool that the
+        host says is inactive, never one that runs and is forgotten.
+        """
+        backend = backends.load(pool, self.host)
+        try:
+            if build or overwrite or no_overwrite:
+                backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+            backend.start()
+            try:
+                backend.state()
+            except BaseException:
+                backend.stop()
+                raise
+        except BaseException:
+            self.store.mark_stopped(pool.name)
+            raise
+
+    def stop(self, key: str) -> None:
+        """Stop a running pool.  Data stays; a transient pool is forgotten."""
+        with self.changing(key) as entry:
+            entry.require_active()
+            entry.backend.stop()
+            self.store.mark_stopped(entry.name)
+
+    def build(self, key: str, *, overwrite: bool, no_overwrite: bool) -> None:
+        """Build the source or target of an inactive pool."""
+        with self.changing(key) as entry:
+            if entry.active:
+                raise OperationInvalid(f"storage pool '{entry.name}' is already active")
+            if overwrite and no_overwrite:
+                raise StorageError(
+                    "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and"
+                    " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
+                )
+            entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+
+    def delete(self, key: str) -> None:
+        """Delete what an inactive pool is made of.  The definition stays."""
+        with self.changing(key) as entry:
+            if entry.active:
+                raise OperationInvalid(f"storage pool '{entry.name}' is still active")
+            backends.require(entry.backend, "delete")()
+
+    def undefine(self, key: str) -> None:
+        """Forget an inactive pool.  What it is made of stays."""
+        with self.changing(key) as entry, self.store.registry():
+            if entry.active:
+                raise OperationInvalid(f"storage pool '{entry.name}' is still active")
+            self.store.mark_stopped(entry.name)
+            self.store.undefine(entry.name)
+
+    def refresh(self, key: str) -> None:
+        """Look at a running pool anew; nothing is cached, so this only checks it."""
+        with self.using(key) as entry:
+            entry.require_active()
+            entry.backend.refresh()
+
+    def set_autostart(self, key: str, wanted: bool) -> None:
+        """Say whether a pool is started at boot."""
+        with self.changing(key) as entry:
+            if not entry.persistent:
+                raise InternalError("pool has no config file")
+            self.store.set_autostart(entry.name, wanted)
+
+    def _require_unique(self, pool: Pool, *, starting: bool) -> None:
+        """Raise OperationFailed for a name, UUID or source that another pool has.
+
+        Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
+        """
+        entries = self.all()
+        keys = conflict_keys(pool)
+        for other in entries:
+            if other.name != pool.name and keys & conflict_keys(other.pool):
+                raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
+        for other in entries:
+            if other.pool.uuid != pool.uuid:
+                continue
+            if other.name != pool.name:
+                raise OperationFailed(
+                    f"pool '{other.name}' is already defined with uuid {other.pool.uuid}"
+                )
+            if starting and other.active:
+                raise OperationInvalid(f"pool is already active as '{other.name}'")
+            return
+        for other in entries:
+            if other.name == pool.name:
+                raise OperationFailed(
+                    f"pool '{other.name}' already exists with uuid {other.pool.uuid}"
+                )
+
+
+def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:
+    """Return what no other pool may have in common with this one."""
+    source = pool.source
+    kind = POOL_TYPES[pool.type].conflict
+    match kind:
+        case "target":
+            return {(kind, pool.target)}
+        case "device":
+            return {(kind, device.path) for device in source.devices}
+        case "export":
+            return {(kind, source.dir, host.name, host.port) for host in source.hosts[:1]}
+        case "initiator":
+            return {(kind, device.path, source.initiator) for device in source.devices[:1]}
+        case "adapter":
+            return {(kind, repr(source.adapter))}
+        case _:
+            return {(kind,)} if kind else set()

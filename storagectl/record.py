@@ -1,0 +1,67 @@
+"""Plain data classes that cost nothing to define.
+
+Generating the methods of a dataclass takes 0.5 ms, sixteen of them a fifth of the time
+that `pool-list` has; here all classes share these few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class Factory:
+    """A default value that is made anew for each object."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+def field(*, default_factory: Callable[[], T]) -> T:
+    """Declare a default that is made anew for each object."""
+    return Factory(default_factory)  # type: ignore[return-value]
+
+
+@dataclass_transform(field_specifiers=(field,))
+class Record:
+    """Base of data classes: annotated names are the fields, in order, as in a dataclass."""
+
+    _fields: ClassVar[tuple[str, ...]]
+    _defaults: ClassVar[dict[str, Any]]
+    _factories: ClassVar[dict[str, Callable[[], Any]]]
+
+    def __init_subclass__(cls) -> None:
+        cls._fields = tuple(cls.__annotations__)
+        given = {name: cls.__dict__[name] for name in cls._fields if name in cls.__dict__}
+        cls._defaults = {n: v for n, v in given.items() if not isinstance(v, Factory)}
+        cls._factories = {n: v.make for n, v in given.items() if isinstance(v, Factory)}
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        state = self.__dict__
+        state.update(self._defaults)
+        state.update(zip(self._fields, values, strict=False))
+        state.update(named)
+        for name, make in self._factories.items():
+            if name not in state:
+                state[name] = make()
+        if len(state) != len(self._fields) or len(values) > len(self._fields):
+            wrong = set(self._fields).symmetric_difference(state)
+            raise TypeError(f"{type(self).__name__}: wrong or missing fields {sorted(wrong)}")
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return type(self)(**{**self.__dict__, **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self._fields)
+        return f"{type(self).__name__}({fields})"

@@ -1,0 +1,260 @@
+"""Pool definitions and runtime markers on disk, and the locks around them.
+
+    CONFIG/NAME.xml             a persistent definition, 0600
+    CONFIG/autostart/NAME.xml   a symlink to it: started at boot
+    RUN/storage/NAME.xml        the pool was started, with the definition it runs with
+    RUN/lock/NAME               locked by commands that change the pool or its volumes
+
+RUN does not outlive a reboot.  A marker alone does not make a pool active: the
+host must agree (`pools.Entry.active`).  Readers never lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from storagectl.errors import InternalError, ResourceBusy, StorageError, SystemFailure
+from storagectl.host import is_staged, system_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.host import Host
+    from storagectl.model import Pool
+
+SUFFIX = ".xml"
+REGISTRY = ".storagectl-registry"  # no pool may have such names
+LAYOUTS = ".storagectl-layout"
+LOCK_WAIT_S = 30.0
+LOCK_POLL_S = 0.02
+NOTICE = """\
+<!--
+Written by storagectl, which replaces this file: change it with
+  storagectl pool-edit {name}
+-->
+
+"""
+
+
+class Store:
+    """The files of one set of pools: the system's, a user's, or one below `root`."""
+
+    def __init__(self, host: Host, root: str | None = None) -> None:
+        self.host = host
+        self.config, self.run = folders(root)
+        self.autostart = os.path.join(self.config, "autostart")
+        self.markers = os.path.join(self.run, "storage")
+        self.locks = os.path.join(self.run, "lock")
+
+    def names(self) -> set[str]:
+        """Return the names of all pools that have a definition or a marker."""
+        return self._names_in(self.config) | self._names_in(self.markers)
+
+    def autostarted(self) -> set[str]:
+        """Return the names of all pools that are started at boot."""
+        return {name for name in self._names_in(self.autostart) if self.is_autostarted(name)}
+
+    def _names_in(self, folder: str) -> set[str]:
+        try:
+            found = os.listdir(folder)
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error
+        return {
+            name.removesuffix(SUFFIX)
+            for name in found
+            if name.endswith(SUFFIX) and not is_staged(name)
+        }
+
+    def definition(self, name: str) -> Pool | None:
+        """Return the persistent definition of a pool, None where it has none."""
+        return self._read(self.config, name)
+
+    def marker(self, name: str) -> Pool | None:
+        """Return the definition that a pool was started with, None where it was not."""
+        return self._read(self.markers, name)
+
+    def definition_path(self, name: str) -> str:
+        """Return where the definition of a pool is kept."""
+        return os.path.join(self.config, name + SUFFIX)
+
+    def _read(self, folder: str, name: str) -> Pool | None:
+        from storagectl.poolxml import parse_pool
+
+        path = os.path.join(folder, name + SUFFIX)
+        try:
+            with open(path, "rb") as stream:
+                pool = parse_pool(stream.read())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+                return None
+            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
+        except ValueError:
+            return None
+        except StorageError as error:
+            sys.stderr.write(f"warning: ignoring {path}: {error.lines()[-1]}\n")
+            return None
+        if pool.name != name:
+            sys.stderr.write(
+                f"warning: Storage pool config filename '{path}' does not match pool name"
+                f" '{pool.name}'\n"
+            )
+            return None
+        return pool
+
+    def define(self, pool: Pool) -> None:
+        """Write a persistent definition."""
+        self._write(self.config, pool)
+
+    def undefine(self, name: str) -> None:
+        """Remove a definition, its autostart link, and the marker of a pool the host stopped."""
+        self.mark_stopped(name)
+        self.set_autostart(name, False)
+        self.host.remove(self.definition_path(name))
+        self.host.sync_folder(self.config)
+
+    def is_autostarted(self, name: str) -> bool:
+        """Tell whether a pool is started at boot."""
+        path = os.path.join(self.autostart, name + SUFFIX)
+        return os.path.islink(path) and os.path.exists(path)
+
+    def set_autostart(self, name: str, wanted: bool) -> None:
+        """Make or remove the autostart link of a pool."""
+        path = os.path.join(self.autostart, name + SUFFIX)
+        if wanted:
+            self._make_folders(self.autostart)
+            self.host.link(os.path.join("..", name + SUFFIX), path)
+        else:
+            self.host.remove(path, missing_ok=True)
+
+    def mark_started(self, pool: Pool) -> None:
+        """Note that a pool was started with this definition."""
+        self._write(self.markers, pool)
+
+    def mark_stopped(self, name: str) -> None:
+        """Forget that a pool was started."""
+        self.host.remove(os.path.join(self.markers, name + SUFFIX), missing_ok=True)
+
+    def _write(self, folder: str, pool: Pool) -> None:
+        from storagectl.poolxml import format_pool
+
+        self._make_folders(folder)
+        self.host.sweep(folder)
+        notice = NOTICE.format(name=pool.name.replace("--", "- -"))
+        self.host.write_atomic(os.path.join(folder, pool.name + SUFFIX), notice + format_pool(pool))
+
+    def _make_folders(self, folder: str) -> None:
+        missing = []
+        while folder and not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for path in reversed(missing):
+            self.host.make_folder(path, 0o700)
+
+    @contextlib.contextmanager
+    def registry(self) -> Iterator[None]:
+        """Hold the one lock under which names, UUIDs and sources are checked and taken.
+
+        Taken after the lock of a pool, never before it, and held for moments only.
+        """
+        with self._locked(REGISTRY, shared=False):
+            yield
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a pool for a change of the pool itself.
+
+        Raises: InternalError at once when volumes are being worked on, ResourceBusy
+        when another change of the pool has not ended within LOCK_WAIT_S.
+        """
+        with self._locked(name, shared=False):
+            yield
+
+    @contextlib.contextmanager
+    def lock_for_volumes(self, name: str) -> Iterator[None]:
+        """Hold a pool for work on its volumes: others may do so too, but not stop it."""
+        with self._locked(name, shared=True):
+            yield
+
+    @contextlib.contextmanager
+    def layout(self, name: str) -> Iterator[None]:
+        """Hold what the volumes of a pool are carved out of, such as a partition table."""
+        with self._locked(os.path.join(LAYOUTS, name), shared=False):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, *, shared: bool) -> Iterator[None]:
+        import fcntl
+
+        path = os.path.join(self.locks, name)
+        self._make_folders(os.path.dirname(path))
+        with system_errors(f"cannot open '{path}'"):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    holders = lock_holders(os.fstat(fd).st_ino)
+                readers = [pid for pid, kind in holders if kind == "READ"]
+                if readers and not shared:
+                    raise InternalError(
+                        f"pool '{name}' has asynchronous jobs running.",
+                        hint=f"held by process {', '.join(readers)}",
+                    )
+                if time.monotonic() > deadline:
+                    pids = ", ".join(pid for pid, _ in holders) or "unknown"
+                    raise ResourceBusy(f"pool '{name}' is being changed by process {pids}")
+                time.sleep(LOCK_POLL_S)
+            yield
+        finally:
+            os.close(fd)
+
+
+def folders(root: str | None) -> tuple[str, str]:
+    """Return the folders of definitions and of runtime state.
+
+    Source: XDG Base Directory Specification 0.8 for users; where XDG_RUNTIME_DIR is
+    not set the cache folder serves, below the boot's id, so that a reboot still
+    forgets.
+    """
+    if root is not None:
+        return (
+            os.path.join(root, "etc/storagectl/storage"),
+            os.path.join(root, "run/storagectl"),
+        )
+    if os.geteuid() == 0:
+        return "/etc/storagectl/storage", "/run/storagectl"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    run = os.environ.get("XDG_RUNTIME_DIR")
+    if run:
+        run = os.path.join(run, "storagectl")
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            run = os.path.join(cache, "storagectl", stream.read().strip())
+    return os.path.join(config, "storagectl/storage"), run
+
+
+def lock_holders(inode: int) -> list[tuple[str, str]]:
+    """Return (pid, READ or WRITE) of each flock on an inode.
+
+    Source: /proc/locks, `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`, proc(5).
+    """
+    holders = []
+    with open("/proc/locks", encoding="ascii") as stream:
+        for line in stream:
+            words = line.split()
+            if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
+                holders.append((words[4], words[3]))
+    return holders

@@ -1,0 +1,75 @@
+"""Argument lists of qemu-img(1).  Formats are always named, so nothing is ever guessed.
+
+Source: qemu-img 7.2; option order as libvirt 9.0.0 storageBackendCreateQemuImgOpts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storagectl.model import Volume
+
+# libvirt's names where qemu-img has others.
+DRIVERS = {"iso": "raw", "ploop": "parallels", "vhdx": "vhdx"}
+DEFAULT_COMPAT = "0.10"
+
+
+def driver(volume_format: str | None) -> str:
+    """Return qemu-img's name of a volume format; None is that of a block device."""
+    return DRIVERS.get(volume_format or "raw", volume_format or "raw")
+
+
+def options(volume: Volume, *, metadata: bool) -> list[str]:
+    """Return the `-o` argument for what a volume's definition asks for, if anything."""
+    words = []
+    if volume.backing and volume.backing.format:
+        words.append(f"backing_fmt={driver(volume.backing.format)}")
+    if metadata:
+        full = volume.allocation >= volume.capacity
+        words.append("preallocation=" + ("falloc" if full else "metadata"))
+    if volume.nocow:
+        words.append("nocow=on")
+    if volume.format == "qcow2":
+        words.append(f"compat={volume.compat or DEFAULT_COMPAT}")
+    if volume.cluster_size:
+        words.append(f"cluster_size={volume.cluster_size}")
+    words += [
+        {"lazy_refcounts": "lazy_refcounts", "extended_l2": "extended_l2=on"}[feature]
+        for feature in volume.features or ()
+    ]
+    return ["-o", ",".join(words)] if words else []
+
+
+def create(volume: Volume, path: str, *, metadata: bool) -> list[str]:
+    """Create an empty image of the volume's capacity, rounded up to KiB, at `path`."""
+    argv = ["qemu-img", "create", "-f", driver(volume.format)]
+    if volume.backing:
+        argv += ["-b", volume.backing.path]
+    argv += [*options(volume, metadata=metadata), path]
+    if volume.capacity or not volume.backing:
+        argv.append(f"{-(-volume.capacity // 1024)}K")
+    return argv
+
+
+def convert(source: Volume, volume: Volume, path: str, *, metadata: bool) -> list[str]:
+    """Copy the content of one volume into a new image in the other's format at `path`."""
+    return [
+        "qemu-img", "convert", "-f", driver(source.format), "-O", driver(volume.format),
+        *options(volume, metadata=metadata), source.path, path,
+    ]  # fmt: skip
+
+
+def convert_into(source: Volume, device: str) -> list[str]:
+    """Write the content of a volume as raw data onto a block device."""
+    return [
+        "qemu-img", "convert", "-n", "-f", driver(source.format), "-O", "raw", source.path, device,
+    ]  # fmt: skip
+
+
+def resize(volume: Volume, capacity: int, *, shrink: bool) -> list[str]:
+    """Change the virtual size of an image; bytes, rounded up to a multiple of 512."""
+    argv = ["qemu-img", "resize", "-f", driver(volume.format)]
+    if shrink:
+        argv.append("--shrink")
+    return [*argv, volume.path, str(-(-capacity // 512) * 512)]

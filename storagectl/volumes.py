@@ -1,0 +1,293 @@
+"""The rules of volumes: what may be done when, whatever the pool's type."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from storagectl import backends
+from storagectl.errors import (
+    ArgumentUnsupported,
+    ClientError,
+    InternalError,
+    InvalidArgument,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+    StorageError,
+    VolumeExists,
+    VolumeNotFound,
+)
+from storagectl.host import system_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.backends import Backend
+    from storagectl.model import Volume
+    from storagectl.pools import Entry, Pools
+
+WIPE_ALGORITHMS = (
+    "zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random",
+    "trim",
+)  # fmt: skip
+
+
+class Found(NamedTuple):
+    """A volume and the pool that has it."""
+
+    entry: Entry
+    volume: Volume
+
+
+class Volumes:
+    """The volumes of all running pools."""
+
+    def __init__(self, pools: Pools) -> None:
+        self.pools = pools
+        self.host = pools.host
+
+    def all(self, key: str, *, details: bool) -> list[Volume]:
+        """Return the volumes of a running pool, sorted as virsh sorts them."""
+        entry = self.pools.find(key)
+        entry.require_active()
+        found = entry.backend.volumes(details=details)
+        return sorted(found, key=lambda volume: (volume.name.lower(), volume.name))
+
+    def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:
+        """Return the volume of that name in `pool`, or of that key or path in any pool.
+
+        Raises: VolumeNotFound, ClientError when the pool is not active or has it not.
+        Source: libvirt 9.0.0 virshCommandOptVolBy in tools/virsh-volume.c.
+        """
+        wanted = None
+        if pool is not None:
+            wanted = self.pools.find(pool)
+            if not wanted.active:
+                raise ClientError(f"pool '{pool}' is not active")
+            volume = wanted.backend.volume(key)
+            if volume is not None:
+                return Found(wanted, volume)
+        found = self._at(key, wanted)
+        if found is None:
+            raise self._not_found(key, pool, pool_option)
+        if wanted is not None and found.entry.name != wanted.name:
+            raise ClientError(f"Requested volume '{key}' is not in pool '{pool}'")
+        return found
+
+    def _at(self, key: str, first: Entry | None) -> Found | None:
+        """Return the volume with that key or path, looking in `first` before the others."""
+        path = sanitized(key)
+        others = self.pools.all() if "/" in key or first is None else []
+        for entry in (*([first] if first else []), *others):
+            if not entry.active:
+                continue
+            with contextlib.suppress(StorageError, OSError):
+                name = entry.backend.volume_name_at(path)
+                volume = entry.backend.volume(name) if name is not None else None
+                if volume is not None:
+                    return Found(entry, volume)
+        return None
+
+    def find_backing(self, key: str, pool: str) -> Volume:
+        """Return the volume of that name in `pool`, or of that key or path in any pool."""
+        entry = self.pools.find(pool)
+        volume = entry.backend.volume(key) if entry.active else None
+        found = Found(entry, volume) if volume else self._at(key, None)
+        if found is None:
+            raise self._not_found(key, pool, None)
+        return found.volume
+
+    def _not_found(self, key: str, pool: str | None, pool_option: str | None) -> VolumeNotFound:
+        action = f"failed to get vol '{key}'"
+        if pool is None and pool_option:
+            action += f", specifying --{pool_option} might help"
+        clean = sanitized(key)
+        shown = f"'{key}'" if clean == key else f"'{key}' ({clean})"
+        return VolumeNotFound(f"no storage vol with matching path {shown}", action=action)
+
+    def create(self, pool: str, volume: Volume, *, metadata: bool) -> None:
+        """Create an empty volume in a running pool."""
+        with self.pools.using(pool) as entry:
+            backend = self._prepare(entry, volume, "create_volume")
+            with self._layout(backend), already_exists(backend, volume.name):
+                backends.require(backend, "create_volume")(volume, metadata=metadata)
+
+    def create_from(
+        self, pool: str, volume: Volume, source: Found, *, metadata: bool, reflink: bool
+    ) -> None:
+        """Create a volume with the content of another one, which may be in another pool."""
+        with self.pools.using(source.entry.name), self.pools.using(pool) as entry:
+            volume.capacity = max(volume.capacity, source.volume.capacity)
+            backend = self._prepare(entry, volume, "create_volume_from")
+            with self._layout(backend), already_exists(backend, volume.name):
+                backends.require(backend, "create_volume_from")(
+                    volume, source.volume, metadata=metadata, reflink=reflink
+                )
+
+    def _prepare(self, entry: Entry, volume: Volume, operation: str) -> Backend:
+        entry.require_active()
+        backends.require(entry.backend, operation)
+        require_plain_name(volume.name)
+        if entry.backend.volume(volume.name) is not None:
+            if operation == "create_volume":
+                raise VolumeExists(volume.name)
+            raise InternalError(f"storage volume name '{volume.name}' already in use.")
+        if volume.encryption is not None:
+            raise OperationUnsupported("creation of encrypted volumes")
+        return entry.backend
+
+    def delete(self, found: Found, *, snapshots: bool) -> None:
+        """Delete a volume and its data."""
+        with self.pools.using(found.entry.name) as entry:
+            entry.require_active()
+            method = backends.require(entry.backend, "delete_volume")
+            if snapshots:
+                raise StorageError(
+                    "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
+                )
+            with self._layout(entry.backend):
+                method(found.volume)
+
+    @contextlib.contextmanager
+    def _layout(self, backend: Backend) -> Iterator[None]:
+        if backend.one_layout:
+            with self.pools.store.layout(backend.pool.name):
+                yield
+        else:
+            yield
+
+    def resize(
+        self, found: Found, capacity: int, *, delta: bool, shrink: bool, allocate: bool
+    ) -> None:
+        """Change a volume's capacity to, or with `delta` by, a number of bytes.
+
+        Source: libvirt 9.0.0 storageVolResize in src/storage/storage_driver.c.
+        """
+        with self.pools.using(found.entry.name) as entry:
+            entry.require_active()
+            volume = found.volume
+            if delta:
+                change = -min(capacity, volume.capacity) if shrink else capacity
+                capacity = volume.capacity + change
+            if capacity < volume.allocation:
+                raise InvalidArgument("can't shrink capacity below existing allocation")
+            if capacity < volume.capacity and not shrink:
+                raise InvalidArgument(
+                    "Can't shrink capacity below current capacity unless shrink flag explicitly"
+                    " specified"
+                )
+            if allocate and entry.backend.state().available < capacity - volume.allocation:
+                raise OperationFailed("Not enough space left in storage pool")
+            backends.require(entry.backend, "resize_volume")(
+                volume, capacity, allocate=allocate, shrink=shrink
+            )
+
+    def upload(self, found: Found, source: int, *, offset: int, length: int, sparse: bool) -> None:
+        """Write the rest of an open file into a volume, from `offset`, `length` bytes (0: all).
+
+        Nothing is written when it would not fit.
+        """
+        from storagectl.host import bulk
+
+        with self.pools.using(found.entry.name), self._opened(found.volume, write=True) as fd:
+            room = os.lseek(fd, 0, os.SEEK_END) - offset
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                whole = not length or length > room
+                bulk.stream_in(source, fd, room if whole else length, offset, whole=whole)
+                os.fsync(fd)
+                return
+            start = os.lseek(source, 0, os.SEEK_CUR)
+            given = os.fstat(source).st_size - start
+            count = min(given, length) if length else given
+            if count > room:
+                raise InvalidArgument(
+                    f"{count} bytes at offset {offset} do not fit into volume"
+                    f" '{found.volume.name}' of {room + offset} bytes"
+                )
+            copy = bulk.copy_with_holes if sparse else bulk.copy_range
+            copy(source, fd, start, offset, count)
+            os.fsync(fd)
+
+    def download(self, found: Found, target: int, *, offset: int, length: int) -> None:
+        """Write a volume's content into an open, empty file; holes stay holes."""
+        from storagectl.host import bulk
+
+        with self.pools.using(found.entry.name), self._opened(found.volume, write=False) as fd:
+            size = os.lseek(fd, 0, os.SEEK_END)
+            if offset > size:
+                raise InvalidArgument(
+                    f"offset {offset} is past the end of volume '{found.volume.name}'"
+                )
+            count = min(size - offset, length) if length else size - offset
+            if stat.S_ISREG(os.fstat(target).st_mode):
+                os.ftruncate(target, count)
+                bulk.copy_data(fd, target, offset, 0, count)
+            else:
+                bulk.stream_out(fd, target, offset, count)
+
+    def wipe(self, found: Found, algorithm: str) -> None:
+        """Overwrite a volume so that its old content can't be read from it any more.
+
+        Source: libvirt 9.0.0 storageBackendVolWipeLocalFile in src/storage/storage_util.c.
+        """
+        from storagectl.host import bulk
+
+        volume = found.volume
+        with self.pools.using(found.entry.name) as entry:
+            entry.backend.check_wipe(volume)
+            if algorithm == "trim":
+                raise ArgumentUnsupported("'trim' algorithm not supported")
+            if algorithm == "zero":
+                with self._opened(volume, write=True) as fd:
+                    status = os.fstat(fd)
+                    if volume.type == "file" and status.st_blocks < status.st_size // 512:
+                        os.ftruncate(fd, 0)
+                        os.ftruncate(fd, status.st_size)
+                        os.fsync(fd)
+                    else:
+                        bulk.zero(fd, 0, os.lseek(fd, 0, os.SEEK_END))
+            else:
+                with self._opened(volume, write=True):
+                    pass
+                self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
+
+    @contextlib.contextmanager
+    def _opened(self, volume: Volume, *, write: bool) -> Iterator[int]:
+        if volume.type == "dir":
+            raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
+        with contextlib.ExitStack() as stack:
+            with system_errors(f"cannot open volume '{volume.path}'"):
+                fd = stack.enter_context(self.host.opened(volume.path, write=write))
+            with system_errors(f"cannot move data of volume '{volume.path}'"):
+                yield fd
+
+
+def sanitized(path: str) -> str:
+    """Return a path without repeated and trailing slashes; two in front are kept.
+
+    Source: libvirt 9.0.0 virFileSanitizePath.
+    """
+    clean = "/".join(part for part in path.split("/") if part)
+    slashes = len(path) - len(path.lstrip("/"))
+    return "/" * (slashes if slashes <= 2 else 1) + clean
+
+
+def require_plain_name(name: str) -> None:
+    """Raise OperationInvalid for a name that is no file name."""
+    if "/" in name:
+        raise OperationInvalid(f"volume name '{name}' cannot contain '/'")
+    if name in ("", ".", "..") or "\0" in name or "\n" in name:
+        raise OperationInvalid(f"volume name '{name}' is not a file name")
+
+
+@contextlib.contextmanager
+def already_exists(backend: Backend, name: str) -> Iterator[None]:
+    """Word the race that another process has won."""
+    try:
+        yield
+    except FileExistsError as error:
+        path = os.path.join(backend.pool.target, name)
+        raise OperationInvalid(f"volume target path '{path}' already exists") from error

@@ -1,0 +1,45 @@
+"""What holds for every test: no host tool by accident, no skip unseen on CI."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from storagectl.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ON_CI = os.environ.get("STORAGECTL_CI") == "1"
+
+
+class NoRealCommands(BaseException):
+    """A unit test ran a host tool.  No `except Exception` can hide it."""
+
+
+@pytest.fixture(autouse=True)
+def _no_real_commands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any(request.node.get_closest_marker(name) for name in ("tools", "root", "oracle")):
+        return
+
+    def refuse(self: Host, argv: list[str]) -> Any:
+        raise NoRealCommands(argv)
+
+    monkeypatch.setattr(Host, "_spawn", refuse)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn every skip into a failure on CI, where everything must run."""
+    report = yield
+    if ON_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI: {report.longrepr}"
+    return report

@@ -1,0 +1,50 @@
+"""The whole program in this process: for many runs where a new process each would be slow."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from typing import NamedTuple
+
+from storagectl.__main__ import run
+
+
+class Answer(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Captured(io.TextIOWrapper):
+    """A text stream as sys.stdout is one, into memory."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+
+    def text(self) -> str:
+        self.flush()
+        buffer = self.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
+def storagectl(root: str | os.PathLike[str] | None, *args: str) -> Answer:
+    """Run `storagectl --root ROOT ARGS`."""
+    given = [*(["--root", os.fspath(root)] if root is not None else []), *args]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    out, err = Captured(), Captured()
+    before = sys.stdout, sys.stderr
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = run(given)
+            except SystemExit as end:
+                status = int(end.code or 0)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert (sys.stdout, sys.stderr) == before
+    return Answer(status, out.text(), err.text())

@@ -1,0 +1,28 @@
+#!/bin/bash
+# One run of main-job.sh in name spaces of its own (oracle.py calls it under unshare --mount --pid
+# --net): the mounts, the pools and the processes vanish with it, and no other libvirtd is disturbed.
+# Given: V OUT LOOPWORK LOOPFS LOOPDISK1 LOOPDISK2, and LIBVIRTD=1 to start a private libvirtd.
+set -e
+mount --make-rprivate /
+mount -t tmpfs oracle /media
+export WORK=/media/oracle
+mkdir "$WORK"
+mount -t ext4 "$LOOPWORK" "$WORK"
+rmdir "$WORK/lost+found"
+if [ "$LIBVIRTD" = 1 ]; then
+    for dir in /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
+        mkdir -p "$dir"
+        mount -t tmpfs oracle "$dir"
+    done
+    # on a terminal virsh would start polkit's agent, which only complains
+    if [ -e /usr/bin/pkttyagent ]; then mount --bind /dev/null /usr/bin/pkttyagent; fi
+    libvirtd -d -p /run/libvirt/oracle.pid
+    for _ in $(seq 100); do
+        virsh pool-list >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    virsh pool-list >/dev/null
+fi
+set +e
+bash "$(dirname "$0")/main-job.sh" >"$OUT/job.stdout" 2>"$OUT/job.stderr"
+echo $? >"$OUT/job.status"

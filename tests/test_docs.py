@@ -1,0 +1,177 @@
+"""The manual page, the README and the help say what the program has, all of it and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from storagectl.commands import COMMANDS, Commands, Flag, Value, option_name
+from storagectl.commands.cli import cli
+from storagectl.pooltypes import POOL_TYPES
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVED = [row.name for row in POOL_TYPES.values() if row.module]
+
+
+def load(path: str) -> ModuleType:
+    """Import a script of the checkout by its path."""
+    name = path.replace("/", "_").removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def options(name: str) -> list[str]:
+    """Return the names of a command's options."""
+    found = Commands("storagectl").get_command(click.Context(cli), name)
+    assert found is not None
+    return [option_name(param) for param in found.params if isinstance(param, Flag | Value)]
+
+
+def page() -> str:
+    """Return the manual page with the escapes of roff undone."""
+    text = (ROOT / "man/storagectl.1").read_text()
+    text = re.sub(r"\\f[BIR]", "", text)
+    return text.replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\").replace("\\&", "")
+
+
+def section(title: str, kind: str = "SS") -> str:
+    """Return one section of the manual page."""
+    found = re.search(rf"^\.{kind} {re.escape(title)}\n(.*?)(?=^\.S[SH] |\Z)", page(), re.M | re.S)
+    assert found, f"the manual page has no section {title}"
+    return found[1]
+
+
+@pytest.mark.parametrize("script", ["man/generate.py", "completions/generate.py"])
+def test_generated_files_are_up_to_date(script: str) -> None:
+    assert load(script).stale() == [], f"run python {script}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_in_the_manual_page_with_every_option(name: str) -> None:
+    lines = section(name).splitlines()
+    for option in options(name):
+        assert any(re.match(rf"--{option}( |$)", line) for line in lines), option
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_command_is_in_the_completion_with_every_option(name: str, shell: str) -> None:
+    text = (ROOT / f"completions/storagectl.{shell}").read_text()
+    row = {
+        "bash": rf"^        {name}\) options='(.*)' ;;$",
+        "zsh": rf"^        {name} '(.*)'$",
+        "fish": rf"^        case {name}\n +printf '%s\\n' (.*)$",
+    }[shell]
+    found = re.search(row, text, re.M)
+    words = found[1].split() if found else []
+    assert [word.split(":")[0] for word in words] == options(name)
+    assert re.search(rf"(?<![\w-]){name}(?![\w-])", text)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([name, "--help"], prog_name="storagectl", standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert f"{name} - {COMMANDS[name].summary}" in shown
+    for option in options(name):
+        assert f"--{option}" in shown
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"], prog_name="storagectl", standalone_mode=False)
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for name, info in COMMANDS.items():
+        assert f"{name} {info.summary}" in shown
+
+
+@pytest.mark.parametrize("type", SERVED)
+def test_manual_page_has_an_example_of_each_pool_type(type: str) -> None:
+    assert re.search(rf"^storagectl pool-define-as \S+ {type} ", section(type), re.M)
+
+
+def test_manual_page_has_every_intended_difference() -> None:
+    import tomllib
+
+    entries = tomllib.loads((ROOT / "tests/oracle/intended.toml").read_text()).get("intended", [])
+    shown = re.sub(r"\s+", " ", section("DIFFERENCES FROM VIRSH", "SH"))
+    for entry in entries:
+        words = re.sub(r"\s+", " ", entry.get("title") or entry["reason"]).strip()
+        assert words[1:] in shown
+
+
+def test_manual_page_has_every_variable_and_folder() -> None:
+    from storagectl.store import folders
+
+    source = "".join(path.read_text() for path in (ROOT / "storagectl").rglob("*.py"))
+    variables = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source))
+    variables |= set(re.findall(r'envvar="(\w+)"', source))
+    shown = section("ENVIRONMENT", "SH")
+    for name in variables:
+        assert name in shown
+        assert name in (ROOT / "README.md").read_text()
+    for folder in folders("/"):
+        assert folder in section("FILES", "SH")
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "man/storagectl.1"])
+def test_commands_in_examples_exist(path: str) -> None:
+    text = page() if path.endswith(".1") else (ROOT / path).read_text()
+    if path.endswith(".md"):
+        text = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
+    text = text.replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line) if re.match(r"(storagectl [pva]|bash )", line) else []
+        if words[:1] == ["bash"]:
+            assert (ROOT / words[1]).is_file(), line
+        if words[:1] == ["storagectl"]:
+            assert words[1] in COMMANDS, line
+            for word in words[2:]:
+                if word.startswith("--"):
+                    assert word[2:] in options(words[1]), line
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files(path: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines[0].startswith("#!")
+    assert [line for line in lines[1:] if line] == [
+        "set -eu",
+        'exec bash "$(dirname "$0")/../tests/run"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["mandoc", "-T", "lint", "-W", "warning"], ["man", "--warnings", "-E", "UTF-8", "-l"]],
+    ids=["mandoc", "man"],
+)
+def test_manual_page_has_no_errors(argv: list[str]) -> None:
+    if not shutil.which(argv[0]):
+        pytest.skip(f"{argv[0]} is not installed")
+    done = subprocess.run(
+        [*argv, str(ROOT / "man/storagectl.1")], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    if argv[0] == "mandoc":
+        assert done.stdout == ""

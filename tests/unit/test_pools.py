@@ -1,0 +1,461 @@
+"""What may be done with a pool when."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from storagectl.backends.filesystem import Directory
+from storagectl.errors import (
+    InternalError,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    PoolNotFound,
+    StorageError,
+    SystemFailure,
+)
+from storagectl.host import Host
+from storagectl.model import Adapter, Device, Pool, Source
+from storagectl.model import Host as Server
+from storagectl.pools import Pools, conflict_keys
+from storagectl.pooltypes import POOL_TYPES
+from storagectl.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UUID = "11111111-1111-4111-8111-{:012x}"
+PLAIN = {"build": False, "overwrite": False, "no_overwrite": False}
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Pools:
+    host = Host()
+    return Pools(Store(host, str(tmp_path / "state")), host)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    path = tmp_path / "folder"
+    path.mkdir()
+    return str(path)
+
+
+def directory(name: str, number: int, target: str) -> Pool:
+    return Pool("dir", name, UUID.format(number), target=target)
+
+
+def message(action: Callable[[], Any], kind: type[StorageError]) -> str:
+    with pytest.raises(kind) as caught:
+        action()
+    assert type(caught.value) is kind
+    return caught.value.lines()[-1]
+
+
+def summary(pools: Pools) -> list[tuple[str, bool, bool, bool]]:
+    return [(e.name, e.active, e.persistent, e.autostart) for e in pools.all()]
+
+
+# Life
+
+
+def test_the_life_of_a_persistent_pool(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    assert summary(pools) == [("d1", False, True, False)]
+    pools.start("d1", **PLAIN)
+    assert summary(pools) == [("d1", True, True, False)]
+    pools.refresh("d1")
+    pools.set_autostart("d1", True)
+    assert summary(pools) == [("d1", True, True, True)]
+    pools.stop("d1")
+    assert summary(pools) == [("d1", False, True, True)]
+    pools.undefine("d1")
+    assert summary(pools) == []
+    assert os.path.isdir(folder)
+
+
+def test_a_transient_pool_is_gone_when_it_stops(pools: Pools, folder: str) -> None:
+    pools.create(directory("t", 1, folder), **PLAIN)
+    assert summary(pools) == [("t", True, False, False)]
+    text = message(lambda: pools.set_autostart("t", True), InternalError)
+    assert text == "internal error: pool has no config file"
+    pools.stop("t")
+    assert summary(pools) == []
+    message(lambda: pools.find("t"), PoolNotFound)
+
+
+def test_defining_a_transient_pool_makes_it_persistent(pools: Pools, folder: str) -> None:
+    pools.create(directory("t", 1, folder), **PLAIN)
+    pools.define(directory("t", 1, folder))
+    assert summary(pools) == [("t", True, True, False)]
+    pools.stop("t")
+    assert summary(pools) == [("t", False, True, False)]
+
+
+def test_creating_a_defined_pool_runs_it_with_the_new_definition(
+    pools: Pools, folder: str, tmp_path: Path
+) -> None:
+    pools.define(directory("d1", 1, "/nowhere"))
+    pools.create(directory("d1", 1, folder), **PLAIN)
+    entry = pools.find("d1")
+    assert (entry.active, entry.persistent, entry.pool.target) == (True, True, folder)
+    pools.stop("d1")
+    assert pools.find("d1").pool.target == "/nowhere"
+
+
+def test_redefinition_while_active_counts_from_the_next_start(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    pools.start("d1", **PLAIN)
+    pools.define(directory("d1", 1, "/later"))
+    entry = pools.find("d1")
+    assert entry.described(inactive=False).target == folder
+    assert entry.described(inactive=True).target == "/later"
+    pools.stop("d1")
+    assert pools.find("d1").described(inactive=False).target == "/later"
+
+
+def test_a_dump_of_a_running_pool_has_sizes_and_permissions(pools: Pools, folder: str) -> None:
+    os.chmod(folder, 0o751)
+    pools.define(directory("d1", 1, folder))
+    assert pools.find("d1").described(inactive=False) == directory("d1", 1, folder)
+    pools.start("d1", **PLAIN)
+    shown = pools.find("d1").described(inactive=False)
+    assert shown.capacity == shown.allocation + shown.available > 0
+    assert (shown.permissions.mode, shown.permissions.owner) == (0o751, os.getuid())
+    assert pools.store.definition("d1") == directory("d1", 1, folder)
+
+
+def test_the_host_decides_whether_a_pool_is_active(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    pools.start("d1", **PLAIN)
+    os.rmdir(folder)
+    assert summary(pools) == [("d1", False, True, False)]
+    os.mkdir(folder)
+    assert summary(pools) == [("d1", True, True, False)]
+
+
+def test_an_undefined_pool_does_not_come_back_with_its_folder(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    pools.start("d1", **PLAIN)
+    os.rmdir(folder)
+    pools.undefine("d1")
+    os.mkdir(folder)
+    assert summary(pools) == []
+
+
+def test_pools_are_sorted_as_virsh_sorts(pools: Pools) -> None:
+    for number, name in enumerate(["b", "A", "a", "B", "_", "Z1", "z0"]):
+        pools.define(directory(name, number, f"/{number}"))
+    assert [entry.name for entry in pools.all()] == ["_", "A", "a", "B", "b", "z0", "Z1"]
+
+
+# Look-up
+
+
+def test_a_pool_is_found_by_name_or_uuid(pools: Pools) -> None:
+    pools.define(directory("d1", 0xABC, "/a"))
+    assert pools.find("d1").name == "d1"
+    assert pools.find(UUID.format(0xABC)).name == "d1"
+    assert pools.find(UUID.format(0xABC).upper()).name == "d1"
+    assert pools.by_uuid("d1") is None
+    assert pools.by_name(UUID.format(0xABC)) is None
+
+
+def test_a_uuid_goes_before_a_name_of_that_form(pools: Pools) -> None:
+    pools.define(directory(UUID.format(2), 1, "/a"))
+    assert pools.find(UUID.format(2)).pool.uuid == UUID.format(1)
+    pools.define(directory("d2", 2, "/b"))
+    assert pools.find(UUID.format(2)).name == "d2"
+
+
+@pytest.mark.parametrize(
+    "key", ["x", "", ".", "..", "../d1", "a/b", "/abs", "d1.xml", "D1", "a\0b", "x" * 400, "x" * 36]
+)
+def test_s01_unknown_pools(pools: Pools, key: str) -> None:
+    pools.define(directory("d1", 1, "/a"))
+    with pytest.raises(PoolNotFound) as caught:
+        pools.find(key)
+    assert caught.value.lines() == [
+        f"failed to get pool '{key}'",
+        f"Storage pool not found: no storage pool with matching name '{key}'",
+    ]
+
+
+# Refusals
+
+
+def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    pools.start("d1", **PLAIN)
+    prefix = "Requested operation is not valid: storage pool 'd1' is"
+    before = summary(pools)
+    for action, state in (
+        (lambda: pools.start("d1", **PLAIN), "already active"),
+        (lambda: pools.build("d1", overwrite=True, no_overwrite=True), "already active"),
+        (lambda: pools.delete("d1"), "still active"),
+        (lambda: pools.undefine("d1"), "still active"),
+    ):
+        assert message(action, OperationInvalid) == f"{prefix} {state}"
+    assert message(lambda: pools.create(directory("d1", 1, folder), **PLAIN), OperationInvalid) == (
+        "Requested operation is not valid: pool is already active as 'd1'"
+    )
+    assert summary(pools) == before
+
+
+def test_refusals_of_an_inactive_pool(pools: Pools, folder: str) -> None:
+    pools.define(directory("d1", 1, folder))
+    words = "Requested operation is not valid: storage pool 'd1' is not active"
+    assert message(lambda: pools.stop("d1"), OperationInvalid) == words
+    assert message(lambda: pools.refresh("d1"), OperationInvalid) == words
+    assert message(pools.find("d1").require_active, OperationInvalid) == words
+    assert pools.find("d1").state() is None
+
+
+def test_a_transient_pool_cannot_be_undefined(pools: Pools, folder: str) -> None:
+    pools.create(directory("t", 1, folder), **PLAIN)
+    text = message(lambda: pools.undefine("t"), OperationInvalid)
+    assert text.endswith("storage pool 't' is still active")
+
+
+def test_build_flags(pools: Pools, tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "folder"
+    pools.define(directory("d1", 1, str(target)))
+    text = message(lambda: pools.build("d1", overwrite=True, no_overwrite=True), StorageError)
+    assert text == (
+        "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE'"
+        " are mutually exclusive"
+    )
+    assert not target.exists()
+    text = message(lambda: pools.build("d1", overwrite=True, no_overwrite=False), OperationInvalid)
+    assert text.endswith("No source device specified when formatting pool 'd1'")
+    pools.build("d1", overwrite=False, no_overwrite=False)
+    assert target.stat().st_mode & 0o777 == 0o711
+
+
+def test_start_can_build_first(pools: Pools, tmp_path: Path) -> None:
+    pools.define(directory("d1", 1, str(tmp_path / "new")))
+    pools.start("d1", build=True, overwrite=False, no_overwrite=False)
+    assert (tmp_path / "new").is_dir()
+    assert pools.find("d1").active
+
+
+def test_s42_delete_removes_an_empty_folder_only(pools: Pools, folder: str) -> None:
+    Path(folder, "file").write_text("x")
+    pools.define(directory("d1", 1, folder))
+    text = message(lambda: pools.delete("d1"), SystemFailure)
+    assert text == f"failed to remove pool '{folder}': Directory not empty"
+    assert Path(folder, "file").read_text() == "x"
+    os.unlink(os.path.join(folder, "file"))
+    pools.delete("d1")
+    assert not os.path.exists(folder)
+    assert summary(pools) == [("d1", False, True, False)]
+
+
+def test_s42_delete_of_a_link_to_a_folder(pools: Pools, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    pools.define(directory("d1", 1, str(tmp_path / "link")))
+    message(lambda: pools.delete("d1"), SystemFailure)
+    assert os.path.isdir(folder)
+
+
+# A start that fails
+
+
+def test_s54_a_start_that_fails_leaves_nothing(pools: Pools) -> None:
+    pools.define(directory("d1", 1, "/nowhere/at/all"))
+    text = message(lambda: pools.start("d1", **PLAIN), SystemFailure)
+    assert text == "cannot open directory '/nowhere/at/all': No such file or directory"
+    assert summary(pools) == [("d1", False, True, False)]
+    assert os.listdir(pools.store.markers) == []
+    text = message(lambda: pools.create(directory("t", 2, "/nowhere"), **PLAIN), SystemFailure)
+    assert os.listdir(pools.store.markers) == []
+
+
+@pytest.mark.parametrize("step", ["build", "start", "state"])
+@pytest.mark.parametrize("problem", [SystemFailure("broken"), KeyboardInterrupt(), SystemExit(143)])
+def test_s55_a_start_that_is_interrupted_leaves_nothing(
+    pools: Pools,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    problem: BaseException,
+) -> None:
+    done: list[str] = []
+
+    def fail(self: Directory, **named: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(Directory, "stop", lambda self: done.append("stop"))
+    monkeypatch.setattr(Directory, step, fail)
+    pools.define(directory("d1", 1, folder))
+    with pytest.raises(type(problem)):
+        pools.start("d1", build=True, overwrite=False, no_overwrite=False)
+    assert os.listdir(pools.store.markers) == []
+    assert done == (["stop"] if step == "state" else [])
+    assert not pools.find("d1").active
+
+
+def test_s44_a_stop_that_fails_leaves_the_pool_active(
+    pools: Pools, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools.define(directory("d1", 1, folder))
+    pools.start("d1", **PLAIN)
+
+    def busy(self: Directory) -> None:
+        raise InternalError("target is busy")
+
+    monkeypatch.setattr(Directory, "stop", busy)
+    message(lambda: pools.stop("d1"), InternalError)
+    assert pools.find("d1").active
+
+
+# What two pools may not share
+
+
+def test_s13_names_and_uuids(pools: Pools) -> None:
+    pools.define(directory("d1", 1, "/a"))
+    assert message(lambda: pools.define(directory("d1", 2, "/b")), OperationFailed) == (
+        f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
+    )
+    assert message(lambda: pools.define(directory("d2", 1, "/b")), OperationFailed) == (
+        f"operation failed: pool 'd1' is already defined with uuid {UUID.format(1)}"
+    )
+    assert message(lambda: pools.create(directory("d1", 2, "/b"), **PLAIN), OperationFailed) == (
+        f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
+    )
+    pools.define(directory("d1", 1, "/c"))
+    assert [entry.pool.target for entry in pools.all()] == ["/c"]
+
+
+def test_the_source_is_looked_at_before_name_and_uuid(pools: Pools) -> None:
+    pools.define(directory("d1", 1, "/a"))
+    assert message(lambda: pools.define(directory("d2", 1, "/a")), OperationFailed) == (
+        "operation failed: Storage source conflict with pool: 'd1'"
+    )
+
+
+def test_a_refused_definition_changes_nothing(pools: Pools) -> None:
+    pools.define(directory("d1", 1, "/a"))
+    pools.define(directory("d2", 2, "/b"))
+    before = Path(pools.store.definition_path("d2")).read_bytes()
+    message(lambda: pools.define(directory("d2", 2, "/a")), OperationFailed)
+    message(lambda: pools.define(directory("d3", 3, "/a")), OperationFailed)
+    assert Path(pools.store.definition_path("d2")).read_bytes() == before
+    assert [entry.name for entry in pools.all()] == ["d1", "d2"]
+
+
+def source(kind: str, **parts: Any) -> Pool:
+    return Pool(kind, "x", UUID.format(1), source=Source(**parts), target="/dev")
+
+
+A, B, C = Device("/dev/a"), Device("/dev/b"), Device("/dev/c")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "conflict"),
+    [
+        (source("fs", devices=[A]), source("fs", devices=[A]), True),
+        (source("fs", devices=[A]), source("fs", devices=[B]), False),
+        (source("fs", devices=[A]), source("disk", devices=[A]), True),
+        (source("logical", devices=[A, B]), source("disk", devices=[B]), True),
+        (source("logical", devices=[A, B]), source("logical", devices=[C]), False),
+        (source("logical"), source("logical"), False),
+        (directory("a", 1, "/dev/a"), source("fs", devices=[A]), False),
+        (directory("a", 1, "/x"), directory("b", 2, "/x"), True),
+        (directory("a", 1, "/x"), directory("b", 2, "/x/y"), False),
+        (
+            source("netfs", hosts=[Server("h")], dir="/e"),
+            source("netfs", hosts=[Server("h")], dir="/e"),
+            True,
+        ),
+        (
+            source("netfs", hosts=[Server("h")], dir="/e"),
+            source("netfs", hosts=[Server("h")], dir="/f"),
+            False,
+        ),
+        (
+            source("netfs", hosts=[Server("h")], dir="/e"),
+            source("netfs", hosts=[Server("g")], dir="/e"),
+            False,
+        ),
+        (
+            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
+            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
+            True,
+        ),
+        (
+            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
+            source("iscsi", devices=[Device("iqn.x")], initiator="i2"),
+            False,
+        ),
+        (
+            source("scsi", adapter=Adapter("scsi_host", name="host1")),
+            source("scsi", adapter=Adapter("scsi_host", name="host1")),
+            True,
+        ),
+        (
+            source("scsi", adapter=Adapter("scsi_host", name="host1")),
+            source("scsi", adapter=Adapter("scsi_host", name="host2")),
+            False,
+        ),
+        (source("mpath"), source("mpath"), True),
+        (source("mpath"), source("fs", devices=[A]), False),
+    ],
+)
+def test_conflict_matrix(one: Pool, other: Pool, conflict: bool) -> None:
+    assert bool(conflict_keys(one) & conflict_keys(other)) == conflict
+
+
+# Types that we do not serve
+
+UNSERVED = [name for name, row in POOL_TYPES.items() if row.module is None]
+
+
+@pytest.mark.parametrize("kind", UNSERVED)
+def test_types_without_a_backend_are_refused(pools: Pools, kind: str) -> None:
+    number = list(POOL_TYPES).index(kind)
+    words = f"internal error: missing backend for pool type {number} ({kind})"
+    assert message(lambda: pools.define(source(kind)), InternalError) == words
+    assert message(lambda: pools.create(source(kind), **PLAIN), InternalError) == words
+    assert summary(pools) == []
+
+
+def test_a_definition_that_was_copied_here_is_listed_and_can_be_undefined(pools: Pools) -> None:
+    """Somebody may copy libvirt's files: what we do not serve must not break the rest."""
+    kind = next(name for name in UNSERVED if name not in ("iscsi-direct", "sheepdog", "zfs"))
+    foreign = source(
+        kind,
+        hosts=[Server("h")],
+        dir="/x",
+        devices=[Device("iqn.x")],
+        name="vg",
+        adapter=Adapter("scsi_host", name="host1"),
+        format=POOL_TYPES[kind].pool_default,
+    )
+    pools.store.define(foreign)
+    pools.define(directory("d1", 2, "/a"))
+    assert [entry[:2] for entry in summary(pools)] == [("d1", False), ("x", False)]
+    for action in (
+        lambda: pools.start("x", **PLAIN),
+        lambda: pools.build("x", overwrite=False, no_overwrite=False),
+        lambda: pools.delete("x"),
+    ):
+        assert "missing backend" in message(action, InternalError)
+    assert [entry[:2] for entry in summary(pools)] == [("d1", False), ("x", False)]
+    pools.undefine("x")
+    assert [entry[:2] for entry in summary(pools)] == [("d1", False)]
+
+
+def test_a_type_without_deletion_says_so(
+    pools: Pools, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Directory, "delete", None)
+    pools.define(directory("d1", 1, folder))
+    assert message(lambda: pools.delete("d1"), NoSupport) == (
+        "this function is not supported by the connection driver: pool does not support pool"
+        " deletion"
+    )

@@ -1,0 +1,714 @@
+"""What may be done with a volume when, on real files in dir pools."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakehost import FakeHost
+
+from storagectl.backends.filesystem import Directory
+from storagectl.errors import (
+    ArgumentUnsupported,
+    ClientError,
+    ConfigUnsupported,
+    InternalError,
+    InvalidArgument,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+    PoolNotFound,
+    ResourceBusy,
+    StorageError,
+    SystemFailure,
+    VolumeExists,
+    VolumeNotFound,
+)
+from storagectl.host import Host
+from storagectl.model import BackingStore, Encryption, Pool, Volume
+from storagectl.pools import Pools
+from storagectl.store import Store
+from storagectl.volumes import Found, Volumes, sanitized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MIB = 1 << 20
+UUID = "11111111-1111-4111-8111-{:012x}"
+BAD_NAMES = ["../escape", "x/y", "/abs", "..", ".", "", "a\0b", "a\nb"]
+
+
+class Lab:
+    """Two running dir pools, `one` and `two`, and a stopped one, `off`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.host = FakeHost()
+        self.pools = Pools(Store(self.host, str(root / "state")), self.host)
+        self.volumes = Volumes(self.pools)
+        for number, name in enumerate(("one", "two", "off")):
+            (root / name).mkdir()
+            self.pools.define(Pool("dir", name, UUID.format(number), target=str(root / name)))
+            if name != "off":
+                self.pools.start(name, build=False, overwrite=False, no_overwrite=False)
+
+    def path(self, pool: str, name: str) -> Path:
+        return self.root / pool / name
+
+    def make(self, pool: str, name: str, content: bytes) -> Found:
+        self.path(pool, name).write_bytes(content)
+        return self.volumes.find(name, pool)
+
+    def raw(self, name: str, capacity: int = MIB, allocation: int = 0) -> Volume:
+        return Volume(name, format="raw", capacity=capacity, allocation=allocation)
+
+    def everything(self) -> dict[str, str]:
+        """A hash of every file of the pools, to see that nothing has changed."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "-"
+            for name in ("one", "two", "off")
+            for path in sorted((self.root / name).rglob("*"))
+        }
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def lines(action: Callable[[], Any], kind: type[StorageError]) -> list[str]:
+    with pytest.raises(kind) as caught:
+        action()
+    assert type(caught.value) is kind
+    return caught.value.lines()
+
+
+def last(action: Callable[[], Any], kind: type[StorageError]) -> str:
+    return lines(action, kind)[-1]
+
+
+# Look-up
+
+
+def test_with_a_pool_a_volume_is_found_by_name_key_and_path(lab: Lab) -> None:
+    lab.make("one", "a", b"x")
+    path = str(lab.path("one", "a"))
+    for key in ("a", path, f"{path}/", path.replace("/one/", "//one///")):
+        found = lab.volumes.find(key, "one")
+        assert (found.entry.name, found.volume.name, found.volume.path) == ("one", "a", path)
+    assert lab.volumes.find("a", UUID.format(0)).entry.name == "one"
+
+
+def test_without_a_pool_only_key_and_path_count(lab: Lab) -> None:
+    lab.make("one", "a", b"x")
+    assert lab.volumes.find(str(lab.path("one", "a")), None).volume.name == "a"
+    assert lines(lambda: lab.volumes.find("a", None), VolumeNotFound) == [
+        "failed to get vol 'a', specifying --pool might help",
+        "Storage volume not found: no storage vol with matching path 'a'",
+    ]
+    assert lines(lambda: lab.volumes.find("a", None, pool_option="inputpool"), VolumeNotFound)[
+        0
+    ].endswith("specifying --inputpool might help")
+    assert lines(lambda: lab.volumes.find("a", None, pool_option=None), VolumeNotFound)[0] == (
+        "failed to get vol 'a'"
+    )
+
+
+def test_not_found_in_a_pool(lab: Lab) -> None:
+    assert lines(lambda: lab.volumes.find("a", "one"), VolumeNotFound) == [
+        "failed to get vol 'a'",
+        "Storage volume not found: no storage vol with matching path 'a'",
+    ]
+    assert lines(lambda: lab.volumes.find("/x//y/", "one"), VolumeNotFound)[1] == (
+        "Storage volume not found: no storage vol with matching path '/x//y/' (/x/y)"
+    )
+
+
+def test_a_volume_of_another_pool(lab: Lab) -> None:
+    lab.make("two", "a", b"x")
+    path = str(lab.path("two", "a"))
+    assert lines(lambda: lab.volumes.find(path, "one"), ClientError) == [
+        f"Requested volume '{path}' is not in pool 'one'"
+    ]
+    lines(lambda: lab.volumes.find("a", "one"), VolumeNotFound)
+
+
+def test_volumes_of_inactive_pools_are_not_found(lab: Lab) -> None:
+    lab.path("off", "a").write_bytes(b"x")
+    assert lines(lambda: lab.volumes.find("a", "off"), ClientError) == ["pool 'off' is not active"]
+    lines(lambda: lab.volumes.find(str(lab.path("off", "a")), None), VolumeNotFound)
+    assert last(lambda: lab.volumes.all("off", details=False), OperationInvalid) == (
+        "Requested operation is not valid: storage pool 'off' is not active"
+    )
+    lines(lambda: lab.volumes.find("a", "none"), PoolNotFound)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_s03_no_look_up_leaves_the_folder(lab: Lab, name: str) -> None:
+    """delete, upload, download, wipe and resize all come here first."""
+    (lab.root / "escape").write_bytes(b"precious")
+    (lab.path("one", "x")).mkdir()
+    (lab.path("one", "x") / "y").write_bytes(b"precious")
+    lines(lambda: lab.volumes.find(name, "one"), VolumeNotFound)
+    lines(lambda: lab.volumes.find(f"{lab.root}/one/../escape", None), VolumeNotFound)
+    lines(lambda: lab.volumes.find(f"{lab.root}/one/x/y", None), VolumeNotFound)
+    lines(lambda: lab.volumes.find(f"{lab.root}/one/", None), VolumeNotFound)
+
+
+def test_a_broken_pool_hides_no_volume_of_the_others(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S60."""
+    lab.make("two", "a", b"x")
+    real = Directory.volume_name_at
+
+    def broken(self: Directory, path: str) -> str | None:
+        if self.pool.name == "one":
+            raise SystemFailure("gone")
+        return real(self, path)
+
+    monkeypatch.setattr(Directory, "volume_name_at", broken)
+    assert lab.volumes.find(str(lab.path("two", "a")), None).entry.name == "two"
+
+
+def test_backing_volumes_are_looked_up_everywhere(lab: Lab) -> None:
+    lab.make("one", "a", b"x")
+    lab.make("two", "b", b"x")
+    assert lab.volumes.find_backing("a", "one").name == "a"
+    assert lab.volumes.find_backing(str(lab.path("two", "b")), "one").name == "b"
+    assert lines(lambda: lab.volumes.find_backing("b", "one"), VolumeNotFound) == [
+        "failed to get vol 'b'",
+        "Storage volume not found: no storage vol with matching path 'b'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "clean"),
+    [
+        ("a", "a"), ("a/", "a"), ("/a//b/", "/a/b"), ("//a/b", "//a/b"), ("///a/b", "/a/b"),
+        ("a//b", "a/b"), ("/", "/"), ("", ""), ("/a/../b", "/a/../b"),
+    ],
+)  # fmt: skip
+def test_sanitized(path: str, clean: str) -> None:
+    assert sanitized(path) == clean
+
+
+def test_the_list_is_sorted_as_virsh_sorts(lab: Lab) -> None:
+    for name in ("b", "A", "a", "B", "_x", "ü"):
+        lab.path("one", name).write_bytes(b"")
+    names = [volume.name for volume in lab.volumes.all("one", details=True)]
+    assert names == ["_x", "A", "a", "B", "b", "ü"]
+    assert [volume.name for volume in lab.volumes.all("one", details=False)] == names
+
+
+# Create
+
+
+@pytest.mark.parametrize(
+    ("capacity", "allocation"), [(0, 0), (1, 0), (MIB, 0), (MIB, MIB), (MIB, 4096), (4097, MIB)]
+)
+def test_create_raw(lab: Lab, capacity: int, allocation: int) -> None:
+    lab.volumes.create("one", lab.raw("a", capacity, allocation), metadata=False)
+    status = lab.path("one", "a").stat()
+    assert status.st_size == capacity
+    assert status.st_mode & 0o777 == 0o600
+    assert status.st_blocks * 512 >= min(capacity, allocation)
+    if not allocation:
+        assert status.st_blocks == 0
+    assert os.listdir(lab.root / "one") == ["a"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_s25_a_volume_has_the_mode_that_was_asked_for(lab: Lab, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        lab.volumes.create("one", lab.raw("a"), metadata=False)
+        volume = lab.raw("b")
+        volume.permissions.mode = 0o640
+        lab.volumes.create("one", volume, metadata=False)
+    finally:
+        os.umask(before)
+    assert lab.path("one", "a").stat().st_mode & 0o777 == 0o600
+    assert lab.path("one", "b").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_s03_bad_names_are_refused(lab: Lab, name: str) -> None:
+    source = lab.make("one", "src", b"x")
+    (lab.path("one", "x")).mkdir()
+    before = lab.everything()
+    for action in (
+        lambda: lab.volumes.create("one", lab.raw(name), metadata=False),
+        lambda: lab.volumes.create_from(
+            "one", lab.raw(name), source, metadata=False, reflink=False
+        ),
+    ):
+        text = last(action, OperationInvalid)
+        assert text.startswith(f"Requested operation is not valid: volume name '{name}'")
+    assert lab.everything() == before
+    assert not (lab.root / "escape").exists()
+
+
+@pytest.mark.parametrize("name", ["-rf", "--help", "$(id)", "a b", "`id`", "a;b", "*", "é", "'"])
+def test_s04_s05_odd_names_are_only_names(lab: Lab, name: str) -> None:
+    lab.volumes.create("one", lab.raw(name), metadata=False)
+    assert os.listdir(lab.root / "one") == [name]
+    lab.volumes.delete(lab.volumes.find(name, "one"), snapshots=False)
+    assert os.listdir(lab.root / "one") == []
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\x1b[2J", ".storagectl-0123.part"])
+def test_s07_names_that_are_never_listed_are_refused(lab: Lab, name: str) -> None:
+    text = last(lambda: lab.volumes.create("one", lab.raw(name), metadata=False), OperationInvalid)
+    assert text.endswith("can't be listed")
+    assert os.listdir(lab.root / "one") == []
+
+
+def test_a_name_that_is_taken(lab: Lab) -> None:
+    source = lab.make("one", "a", b"old")
+    assert lines(lambda: lab.volumes.create("one", lab.raw("a"), metadata=False), VolumeExists) == [
+        "storage volume 'a' exists already"
+    ]
+    assert lines(
+        lambda: lab.volumes.create_from("one", lab.raw("a"), source, metadata=False, reflink=False),
+        InternalError,
+    ) == ["internal error: storage volume name 'a' already in use."]
+    assert lab.path("one", "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("kind", ["dangling", "fifo", "link"])
+def test_s22_what_stands_there_unseen_is_never_replaced(lab: Lab, kind: str) -> None:
+    victim = lab.root / "victim"
+    path = lab.path("one", "a")
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(victim)
+        if kind == "link":
+            victim.mkdir(mode=0o755)
+            os.mkfifo(victim / "x")
+    for action in (
+        lambda: lab.volumes.create("one", lab.raw("a"), metadata=False),
+        lambda: lab.volumes.create("one", Volume("a", format="dir"), metadata=False),
+    ):
+        with pytest.raises(StorageError, match="already exists|exists already"):
+            action()
+    assert victim.exists() == (kind == "link")
+
+
+def test_s57_the_race_that_another_process_wins(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lab.path("one", "a")
+    fsync = os.fsync
+
+    def other_first(fd: int) -> None:
+        if not path.exists():
+            path.write_bytes(b"first")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", other_first)
+    text = last(lambda: lab.volumes.create("one", lab.raw("a"), metadata=False), OperationInvalid)
+    assert text == f"Requested operation is not valid: volume target path '{path}' already exists"
+    assert path.read_bytes() == b"first"
+    assert os.listdir(lab.root / "one") == ["a"]
+
+
+def test_refusals_of_create(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = Volume("a", format="raw", capacity=1, encryption=Encryption("luks"))
+    assert last(
+        lambda: lab.volumes.create("one", secret, metadata=False), OperationUnsupported
+    ) == ("Operation not supported: creation of encrypted volumes")
+    assert last(
+        lambda: lab.volumes.create("one", lab.raw("a"), metadata=True), ConfigUnsupported
+    ) == ("unsupported configuration: metadata preallocation is not supported for raw volumes")
+    backed = Volume("a", format="raw", capacity=1, backing=BackingStore("/x"))
+    assert last(lambda: lab.volumes.create("one", backed, metadata=False), NoSupport).endswith(
+        "backing storage not supported for raw volumes"
+    )
+    assert last(
+        lambda: lab.volumes.create("off", lab.raw("a"), metadata=False), OperationInvalid
+    ).endswith("storage pool 'off' is not active")
+    monkeypatch.setattr(Directory, "create_volume", None)
+    assert last(lambda: lab.volumes.create("one", lab.raw("a"), metadata=False), NoSupport) == (
+        "this function is not supported by the connection driver: storage pool does not support"
+        " volume creation"
+    )
+    assert lab.everything() == {}
+
+
+@pytest.mark.parametrize("capacity", [2**63 - 1, 2**63, 2**64 - 1])
+def test_s09_more_than_a_file_can_hold(lab: Lab, capacity: int) -> None:
+    text = last(
+        lambda: lab.volumes.create("one", lab.raw("a", capacity), metadata=False), SystemFailure
+    )
+    assert text == f"cannot extend file '{lab.path('one', 'a')}': File too large"
+    assert lab.everything() == {}
+
+
+def test_create_a_folder(lab: Lab) -> None:
+    lab.volumes.create("one", Volume("d", format="dir"), metadata=False)
+    assert lab.path("one", "d").is_dir()
+    assert lab.volumes.find("d", "one").volume.type == "dir"
+
+
+# Clone
+
+
+def test_clone_is_equal_and_sparse(lab: Lab) -> None:
+    content = bytearray(8 * MIB)
+    content[MIB : MIB + 5000] = os.urandom(5000)
+    with lab.path("one", "a").open("wb") as stream:
+        stream.truncate(8 * MIB)
+        os.pwrite(stream.fileno(), content[MIB : MIB + 5000], MIB)
+    source = lab.volumes.find("a", "one")
+    lab.volumes.create_from("two", lab.raw("b"), source, metadata=False, reflink=False)
+    made = lab.path("two", "b")
+    assert made.read_bytes() == content
+    assert made.stat().st_blocks <= lab.path("one", "a").stat().st_blocks + 16
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
+def test_clone_into_a_larger_and_allocated_volume(lab: Lab) -> None:
+    source = lab.make("one", "a", b"abc")
+    wanted = lab.raw("b", MIB, MIB)
+    lab.volumes.create_from("one", wanted, source, metadata=False, reflink=False)
+    status = lab.path("one", "b").stat()
+    assert lab.path("one", "b").read_bytes() == b"abc" + bytes(MIB - 3)
+    assert status.st_blocks * 512 >= MIB
+
+
+def test_clone_never_shrinks(lab: Lab) -> None:
+    source = lab.make("one", "a", b"abcdef")
+    lab.volumes.create_from("one", lab.raw("b", 1), source, metadata=False, reflink=False)
+    assert lab.path("one", "b").read_bytes() == b"abcdef"
+
+
+def test_refusals_of_clone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.path("one", "d").mkdir()
+    folder = lab.volumes.find("d", "one")
+    kwargs = {"metadata": False, "reflink": False}
+    assert last(
+        lambda: lab.volumes.create_from("one", lab.raw("b"), folder, **kwargs), InternalError
+    ) == ("internal error: cannot copy from volume of type 'dir'")
+    source = lab.make("one", "a", b"x")
+    monkeypatch.setattr(Directory, "create_volume_from", None)
+    assert last(
+        lambda: lab.volumes.create_from("one", lab.raw("b"), source, **kwargs), NoSupport
+    ).endswith("storage pool does not support volume creation from an existing volume")
+    assert sorted(os.listdir(lab.root / "one")) == ["a", "d"]
+
+
+def test_s57_a_volume_that_is_being_written_is_not_cloned(lab: Lab) -> None:
+    source = lab.make("one", "a", b"x")
+    with Host().opened(source.volume.path, write=True):
+        text = last(
+            lambda: lab.volumes.create_from(
+                "one", lab.raw("b"), source, metadata=False, reflink=False
+            ),
+            ResourceBusy,
+        )
+    assert "is being worked on by another process" in text
+    assert os.listdir(lab.root / "one") == ["a"]
+
+
+# Delete
+
+
+def test_delete(lab: Lab) -> None:
+    lab.volumes.delete(lab.make("one", "a", b"x"), snapshots=False)
+    assert lab.everything() == {}
+
+
+def test_delete_a_folder_only_when_it_is_empty(lab: Lab) -> None:
+    (lab.path("one", "d") / "e").mkdir(parents=True)
+    found = lab.volumes.find("d", "one")
+    path = lab.path("one", "d")
+    assert last(lambda: lab.volumes.delete(found, snapshots=False), SystemFailure) == (
+        f"cannot remove directory '{path}': Directory not empty"
+    )
+    (path / "e").rmdir()
+    lab.volumes.delete(found, snapshots=False)
+    assert not path.exists()
+
+
+def test_s22_delete_removes_a_link_and_not_its_target(lab: Lab) -> None:
+    victim = lab.root / "victim"
+    victim.write_bytes(b"precious")
+    lab.path("one", "a").symlink_to(victim)
+    lab.volumes.delete(lab.volumes.find("a", "one"), snapshots=False)
+    assert victim.read_bytes() == b"precious"
+    assert lab.everything() == {}
+
+
+def test_refusals_of_delete(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lab.make("one", "a", b"x")
+    assert last(lambda: lab.volumes.delete(found, snapshots=True), StorageError) == (
+        "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
+    )
+    lab.pools.stop("one")
+    assert last(lambda: lab.volumes.delete(found, snapshots=False), OperationInvalid).endswith(
+        "storage pool 'one' is not active"
+    )
+    lab.pools.start("one", build=False, overwrite=False, no_overwrite=False)
+    monkeypatch.setattr(Directory, "delete_volume", None)
+    assert last(lambda: lab.volumes.delete(found, snapshots=False), NoSupport).endswith(
+        "storage pool does not support vol deletion"
+    )
+    assert lab.path("one", "a").exists()
+
+
+# Resize
+
+
+def resize(lab: Lab, capacity: int, **flags: bool) -> int:
+    found = lab.volumes.find("a", "one")
+    given = {"delta": False, "shrink": False, "allocate": False, **flags}
+    lab.volumes.resize(found, capacity, **given)
+    return lab.path("one", "a").stat().st_size
+
+
+def test_resize(lab: Lab) -> None:
+    lab.volumes.create("one", lab.raw("a", MIB), metadata=False)
+    assert resize(lab, 2 * MIB) == 2 * MIB
+    assert resize(lab, MIB, delta=True) == 3 * MIB
+    assert resize(lab, MIB, shrink=True) == MIB
+    assert resize(lab, 1000, delta=True, shrink=True) == MIB - 1000
+    assert resize(lab, 2**63, delta=True, shrink=True) == 0
+    assert lab.path("one", "a").stat().st_blocks == 0
+    assert resize(lab, MIB, allocate=True) == MIB
+    assert lab.path("one", "a").stat().st_blocks * 512 >= MIB
+
+
+def test_refusals_of_resize(lab: Lab) -> None:
+    lab.make("one", "a", b"x" * 8192)
+    assert last(lambda: resize(lab, 100, shrink=True), InvalidArgument) == (
+        "invalid argument: can't shrink capacity below existing allocation"
+    )
+    os.truncate(lab.path("one", "a"), MIB)
+    assert last(lambda: resize(lab, MIB - 1), InvalidArgument) == (
+        "invalid argument: Can't shrink capacity below current capacity unless shrink flag"
+        " explicitly specified"
+    )
+    assert last(lambda: resize(lab, 2**62, allocate=True), OperationFailed) == (
+        "operation failed: Not enough space left in storage pool"
+    )
+    assert lab.path("one", "a").stat().st_size == MIB
+
+
+@pytest.mark.parametrize("capacity", [2**63 - 1, 2**63, 2**64 - 1])
+def test_s09_resize_to_more_than_a_file_can_hold(lab: Lab, capacity: int) -> None:
+    lab.make("one", "a", b"x" * 10)
+    text = last(lambda: resize(lab, capacity), SystemFailure)
+    assert text == f"Failed to truncate file '{lab.path('one', 'a')}': File too large"
+    assert lab.path("one", "a").read_bytes() == b"x" * 10
+
+
+def test_s53_resize_that_finds_no_space_changes_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.make("one", "a", b"x" * 10)
+
+    def full(fd: int, offset: int, length: int) -> None:
+        os.ftruncate(fd, offset + length // 2)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    text = last(lambda: resize(lab, MIB, allocate=True), SystemFailure)
+    assert text.endswith("/one/a': No space left on device")
+    assert lab.path("one", "a").read_bytes() == b"x" * 10
+
+
+def test_s22_resize_does_not_follow_a_link(lab: Lab) -> None:
+    victim = lab.root / "victim"
+    victim.write_bytes(b"precious")
+    lab.path("one", "a").symlink_to(victim)
+    with pytest.raises((StorageError, OSError)):
+        resize(lab, MIB)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_folder_has_no_capacity(lab: Lab) -> None:
+    lab.path("one", "a").mkdir()
+    assert last(lambda: resize(lab, MIB), InternalError) == (
+        "internal error: Unexpected volume type 'dir' of 'a'"
+    )
+
+
+# Upload and download
+
+
+def upload(lab: Lab, content: bytes, *, pipe: bool = False, **window: Any) -> bytes:
+    given = {"offset": 0, "length": 0, "sparse": False, **window}
+    found = lab.volumes.find("a", "one")
+    if pipe:
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+    else:
+        (lab.root / "input").write_bytes(content)
+        reading = os.open(lab.root / "input", os.O_RDONLY)
+    try:
+        lab.volumes.upload(found, reading, **given)
+    finally:
+        os.close(reading)
+    return lab.path("one", "a").read_bytes()
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_upload_into_a_window(lab: Lab, pipe: bool) -> None:
+    lab.make("one", "a", b"." * 10)
+    assert upload(lab, b"abc", pipe=pipe) == b"abc......."
+    assert upload(lab, b"xyz", pipe=pipe, offset=7) == b"abc....xyz"
+    assert upload(lab, b"12345", pipe=pipe, offset=3, length=2) == b"abc12..xyz"
+    assert upload(lab, b"12", pipe=pipe, offset=3, length=2**64 - 1) == b"abc12..xyz"
+    assert upload(lab, b"", pipe=pipe) == b"abc12..xyz"
+
+
+def test_upload_that_does_not_fit_writes_nothing(lab: Lab) -> None:
+    lab.make("one", "a", b"." * 10)
+    path = lab.path("one", "a")
+    for content, window in ((b"x" * 11, {}), (b"x" * 4, {"offset": 7}), (b"x", {"offset": 2**63})):
+        text = last(lambda c=content, w=window: upload(lab, c, **w), InvalidArgument)
+        assert text.endswith("do not fit into volume 'a' of 10 bytes")
+        assert path.read_bytes() == b"." * 10
+    assert upload(lab, b"x" * 11, length=10) == b"x" * 10
+
+
+@pytest.mark.parametrize("window", [{}, {"length": 20}, {"offset": 20}, {"length": 2**64 - 1}])
+def test_a_pipe_with_too_much_is_an_error_and_not_cut_short(lab: Lab, window: Any) -> None:
+    lab.make("one", "a", b"." * 10)
+    text = last(lambda: upload(lab, b"x" * 11, pipe=True, **window), SystemFailure)
+    assert text == (f"cannot move data of volume '{lab.path('one', 'a')}': No space left on device")
+    assert lab.path("one", "a").stat().st_size == 10
+
+
+def test_upload_of_holes(lab: Lab) -> None:
+    lab.make("one", "a", b"\xee" * MIB)
+    with (lab.root / "holes").open("wb") as stream:
+        stream.truncate(MIB)
+        os.pwrite(stream.fileno(), b"data", 65536)
+    found = lab.volumes.find("a", "one")
+    with (lab.root / "holes").open("rb") as stream:
+        lab.volumes.upload(found, stream.fileno(), offset=0, length=0, sparse=True)
+    assert lab.path("one", "a").read_bytes() == (lab.root / "holes").read_bytes()
+
+
+def download(lab: Lab, *, pipe: bool = False, offset: int = 0, length: int = 0) -> bytes:
+    found = lab.volumes.find("a", "one")
+    if pipe:
+        reading, writing = os.pipe()
+        lab.volumes.download(found, writing, offset=offset, length=length)
+        os.close(writing)
+        with open(reading, "rb") as stream:
+            return stream.read()
+    with (lab.root / "output").open("wb") as stream:
+        lab.volumes.download(found, stream.fileno(), offset=offset, length=length)
+    return (lab.root / "output").read_bytes()
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_download_of_a_window(lab: Lab, pipe: bool) -> None:
+    lab.make("one", "a", b"0123456789")
+    assert download(lab, pipe=pipe) == b"0123456789"
+    assert download(lab, pipe=pipe, offset=3) == b"3456789"
+    assert download(lab, pipe=pipe, offset=3, length=4) == b"3456"
+    assert download(lab, pipe=pipe, offset=8, length=2**64 - 1) == b"89"
+    assert download(lab, pipe=pipe, offset=10) == b""
+    text = last(lambda: download(lab, pipe=pipe, offset=11), InvalidArgument)
+    assert text == "invalid argument: offset 11 is past the end of volume 'a'"
+
+
+def test_download_keeps_holes(lab: Lab) -> None:
+    with lab.path("one", "a").open("wb") as stream:
+        stream.truncate(16 * MIB)
+        os.pwrite(stream.fileno(), b"data", 5 * MIB)
+    assert download(lab) == lab.path("one", "a").read_bytes()
+    assert (lab.root / "output").stat().st_blocks * 512 < MIB
+
+
+def test_a_target_that_is_full_is_not_called_a_volume_that_cannot_be_opened(lab: Lab) -> None:
+    """S53."""
+    found = lab.make("one", "a", b"x" * 10)
+    with open("/dev/full", "wb", buffering=0) as stream:
+        text = last(
+            lambda: lab.volumes.download(found, stream.fileno(), offset=0, length=0),
+            SystemFailure,
+        )
+    assert text.startswith("cannot move data of volume")
+    assert text.endswith("No space left on device")
+
+
+def test_s22_upload_and_wipe_do_not_follow_a_link(lab: Lab) -> None:
+    victim = lab.root / "victim"
+    victim.write_bytes(b"precious")
+    lab.path("one", "a").symlink_to(victim)
+    words = f"cannot open volume '{lab.path('one', 'a')}': Too many levels of symbolic links"
+    assert last(lambda: upload(lab, b"x"), SystemFailure) == words
+    found = lab.volumes.find("a", "one")
+    assert last(lambda: lab.volumes.wipe(found, "zero"), SystemFailure) == words
+    assert last(lambda: lab.volumes.wipe(found, "random"), SystemFailure) == words
+    assert lab.host.calls == []
+    assert victim.read_bytes() == b"precious"
+    assert download(lab) == b"precious"
+
+
+@pytest.mark.parametrize("verb", ["upload", "download", "wipe"])
+def test_folders_have_no_content(lab: Lab, verb: str) -> None:
+    lab.path("one", "a").mkdir()
+    action = {
+        "upload": lambda: upload(lab, b"x"),
+        "download": lambda: download(lab),
+        "wipe": lambda: lab.volumes.wipe(lab.volumes.find("a", "one"), "zero"),
+    }[verb]
+    assert last(action, InternalError) == "internal error: Unexpected volume type 'dir' of 'a'"
+
+
+def test_s57_one_writer_at_a_time(lab: Lab) -> None:
+    found = lab.make("one", "a", b"precious")
+    with Host().opened(found.volume.path):
+        for action in (
+            lambda: upload(lab, b"x"),
+            lambda: lab.volumes.wipe(found, "zero"),
+            lambda: resize(lab, MIB),
+        ):
+            assert "worked on by another process" in last(action, ResourceBusy)
+    assert lab.path("one", "a").read_bytes() == b"precious"
+
+
+# Wipe
+
+
+def test_wipe_overwrites_in_place(lab: Lab) -> None:
+    found = lab.make("one", "a", b"secret" * 1000)
+    inode = lab.path("one", "a").stat().st_ino
+    lab.volumes.wipe(found, "zero")
+    assert lab.path("one", "a").read_bytes() == bytes(6000)
+    assert lab.path("one", "a").stat().st_ino == inode
+
+
+def test_wipe_of_a_sparse_volume_leaves_it_sparse(lab: Lab) -> None:
+    with lab.path("one", "a").open("wb") as stream:
+        stream.truncate(16 * MIB)
+        os.pwrite(stream.fileno(), b"secret", 5 * MIB)
+        os.fsync(stream.fileno())
+    lab.volumes.wipe(lab.volumes.find("a", "one"), "zero")
+    status = lab.path("one", "a").stat()
+    assert (status.st_size, status.st_blocks) == (16 * MIB, 0)
+
+
+def test_wipe_by_scrub(lab: Lab) -> None:
+    found = lab.make("one", "a", b"x")
+    lab.host.script.append((["scrub", "-f", "-p", "gutmann", found.volume.path], "", 0))
+    with lab.host:
+        lab.volumes.wipe(found, "gutmann")
+
+
+def test_trim_is_refused(lab: Lab) -> None:
+    found = lab.make("one", "a", b"x")
+    assert last(lambda: lab.volumes.wipe(found, "trim"), ArgumentUnsupported) == (
+        "argument unsupported: 'trim' algorithm not supported"
+    )
+    assert lab.path("one", "a").read_bytes() == b"x"
