@@ -179,10 +179,24 @@ class Pools:
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
             backends.load(entry.pool, self.host)
             self.store.mark_started(entry.pool)
-            self._bring_up(entry.pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+            self._bring_up(
+                entry.pool,
+                build=build,
+                overwrite=overwrite,
+                no_overwrite=no_overwrite,
+                before=entry.marker,
+            )
 
-    def _bring_up(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
-        """Start a pool that is marked as started; take the mark back when that fails.
+    def _bring_up(
+        self,
+        pool: Pool,
+        *,
+        build: bool,
+        overwrite: bool,
+        no_overwrite: bool,
+        before: Pool | None = None,
+    ) -> None:
+        """Start a pool that is marked as started; put back the mark it had when that fails.
 
         The mark comes first: a process that dies in between leaves a pool that the
         host says is inactive, never one that runs and is forgotten.
@@ -198,8 +212,22 @@ class Pools:
                 backend.stop()
                 raise
         except BaseException:
-            self.store.mark_stopped(pool.name)
+            if before is None:
+                self.store.mark_stopped(pool.name)
+            else:
+                self.store.mark_started(before)
             raise
+        self._settle(backend)
+
+    def _settle(self, backend: Backend) -> None:
+        """Keep what the host's tools were told where the definition had left it open."""
+        pool, settled = backend.pool, backend.settled()
+        if settled == pool:
+            return
+        if self.store.definition(pool.name) == pool:
+            self.store.define(settled)
+        if self.store.marker(pool.name) == pool:
+            self.store.mark_started(settled)
 
     def stop(self, key: str) -> None:
         """Stop a running pool.  Data stays; a transient pool is forgotten."""
@@ -219,6 +247,7 @@ class Pools:
                     " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
                 )
             entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+            self._settle(entry.backend)
 
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""

@@ -264,7 +264,8 @@ def read_source(node: Node, row: PoolType) -> Source:
         source.format = node.text_of("format/@type") or row.pool_default
         if source.format not in row.pool_formats + row.extra_pool_formats:
             raise ConfigUnsupported(f"unknown pool format type {source.format}")
-    source.hosts = [_host(host) for host in node.findall("host")]
+    used = HOST in (*row.needs, *row.reads)
+    source.hosts = [_host(host, used=used) for host in node.findall("host")]
     source.initiator = _initiator(node.find("initiator/iqn"))
     source.devices = [_device(device) for device in node.findall("device")]
     folder = node.text_of("dir/@path")
@@ -279,11 +280,13 @@ def read_source(node: Node, row: PoolType) -> Source:
     return source
 
 
-def _host(node: Node) -> Host:
+def _host(node: Node, *, used: bool) -> Host:
+    """Read a host; one that the pool type has no use for (`-` in scripts) may be anything."""
     name = plain(node, "name")
     if name is None:
         raise XmlError("missing storage pool host name")
-    if not name or name.startswith("-") or any(each in ",/" or each.isspace() for each in name):
+    strange = not name or name.startswith("-") or any(c in ",/" or c.isspace() for c in name)
+    if used and strange:
         raise attribute_error(node, "name")
     port = node.get("port")
     number = integer(port, -INT_MAX - 1, INT_MAX) if port is not None else 0

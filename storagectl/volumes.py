@@ -169,6 +169,11 @@ class Volumes:
         with self.pools.using(found.entry.name) as entry:
             entry.require_active()
             volume = found.volume
+            if capacity == 0 and not delta and not shrink:
+                raise StorageError(
+                    "capacity in virStorageVolResize cannot be zero without 'delta' or 'shrink'"
+                    " flags set"
+                )
             if delta:
                 change = -min(capacity, volume.capacity) if shrink else capacity
                 capacity = volume.capacity + change
@@ -217,11 +222,8 @@ class Volumes:
 
         with self.pools.using(found.entry.name), self._opened(found.volume, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
-            if offset > size:
-                raise InvalidArgument(
-                    f"offset {offset} is past the end of volume '{found.volume.name}'"
-                )
-            count = min(size - offset, length) if length else size - offset
+            rest = max(size - offset, 0)
+            count = min(rest, length) if length else rest
             if stat.S_ISREG(os.fstat(target).st_mode):
                 os.ftruncate(target, count)
                 bulk.copy_data(fd, target, offset, 0, count)
@@ -279,7 +281,7 @@ def require_plain_name(name: str) -> None:
     """Raise OperationInvalid for a name that is no file name."""
     if "/" in name:
         raise OperationInvalid(f"volume name '{name}' cannot contain '/'")
-    if name in ("", ".", "..") or "\0" in name or "\n" in name:
+    if not name or "\0" in name or "\n" in name:
         raise OperationInvalid(f"volume name '{name}' is not a file name")
 
 

@@ -82,6 +82,10 @@ class Backend:
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Prepare the source or target; nothing to do for types that only find things."""
 
+    def settled(self) -> Pool:
+        """Return the definition with what it left open as `build` and `start` decide it."""
+        return self.pool
+
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
 

@@ -32,7 +32,7 @@ def create_from(
     made = backend.volume(volume.name)
     assert made is not None
     try:
-        if source.format in (None, "raw") or source.type == "block":
+        if qemu_img.driver(source.format) == "raw":
             fill(backend, made, source)
         else:
             backend.host.change(qemu_img.convert_into(source, made.path))

@@ -31,6 +31,7 @@ from storagectl.tools import blkid, blockdev, parted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.model import Pool
     from storagectl.tools.parted import Partition, PartitionTable
 
 DEFAULT_LABEL = "dos"
@@ -77,6 +78,9 @@ class Disk(Backend):
         """The partition table the pool wants; a pool that doesn't say gets libvirt's default."""
         wanted = self.pool.source.format
         return DEFAULT_LABEL if wanted in (None, "unknown") else wanted
+
+    def settled(self) -> Pool:
+        return self.pool.replace(source=self.pool.source.replace(format=self.label))
 
     def is_active(self) -> bool:
         return os.path.exists(self.device)

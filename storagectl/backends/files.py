@@ -49,7 +49,7 @@ def inspect(target: str, name: str) -> Volume | None:
         path,
         path,
         permissions=permissions_of(status),
-        timestamps=Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
+        timestamps=timestamps_of(status),
     )
     if kind == stat.S_IFDIR:
         volume.type = volume.format = "dir"
@@ -85,9 +85,34 @@ def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
     volume.cluster_size = image.cluster_size
     volume.features = image.features
     if image.backing_path is not None:
-        volume.backing = BackingStore(image.backing_path, image.backing_format)
+        volume.backing = backing_of(volume, image.backing_path, image.backing_format)
     if image.encryption is not None:
         volume.encryption = Encryption(image.encryption)
+
+
+def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
+    """Return what an image is based on, its inode looked at and nothing more.
+
+    Where the image does not say the format, a file beside it is probed as libvirt does;
+    files elsewhere are never opened.
+    """
+    folder = os.path.dirname(volume.path)
+    if ":" not in path.partition("/")[0]:
+        path = os.path.join(folder, path)
+    backing = BackingStore(path, format or "raw")
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        backing.permissions = permissions_of(status)
+        backing.timestamps = timestamps_of(status)
+        if format is None and os.path.dirname(path) == folder and stat.S_ISREG(status.st_mode):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                backing.format = imageheader.probe(
+                    lambda at, n: os.pread(fd, n, at), status.st_size
+                ).format
+            finally:
+                os.close(fd)
+    return backing
 
 
 def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:
@@ -95,7 +120,11 @@ def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:
     if volume.format == "dir":
         if not host.make_folder(path, VOLUME_MODE):
             raise FileExistsError
-        give_away(host, volume, path)
+        try:
+            give_away(host, volume, path)
+        except BaseException:
+            os.rmdir(path)
+            raise
     elif volume.format == "raw":
         refuse_for_raw(volume, metadata=metadata)
         with staged_file(host, volume, path) as staged, opened(staged) as fd:
@@ -115,7 +144,7 @@ def create_from(
     path = free_path(target, volume)
     if volume.format == "dir" or source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
-    if volume.format == "raw" and source.format in (None, "raw"):
+    if volume.format == "raw" and qemu_img.driver(source.format) == "raw":
         refuse_for_raw(volume, metadata=metadata)
         with staged_file(host, volume, path) as staged, opened(staged) as fd:
             copy_raw(host, volume, source, path, fd, reflink=reflink)
@@ -143,11 +172,13 @@ def copy_raw(
                 bulk.reflink(source_fd, fd)
         size_raw(host, volume, path, fd)
         if not reflink:
-            if volume.allocation >= volume.capacity:
+            full = volume.allocation >= volume.capacity
+            if full:
                 reserve(path, fd, volume.capacity)
             with system_errors(f"failed writing to file '{path}'"):
                 length = os.lseek(source_fd, 0, os.SEEK_END)
-                bulk.copy_data(source_fd, fd, 0, 0, length)
+                copy = bulk.copy_data if full else bulk.copy_nonzero
+                copy(source_fd, fd, 0, 0, length)
     with system_errors(f"cannot sync data to file '{path}'"):
         os.fsync(fd)
 
@@ -283,3 +314,8 @@ def opened(path: str) -> Iterator[int]:
 def permissions_of(status: os.stat_result) -> Permissions:
     """Return owner, group and permission bits of a file."""
     return Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def timestamps_of(status: os.stat_result) -> Timestamps:
+    """Return the times of a file."""
+    return Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from storagectl.backends import Backend, PoolState
 from storagectl.errors import (
     ConfigUnsupported,
-    InternalError,
     InvalidArgument,
     OperationInvalid,
     ToolFailed,
@@ -69,8 +68,6 @@ class Directory(Backend):
         self.host.remove_folder(target, f"failed to remove pool '{target}'")
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
-        from storagectl.backends.files import inspect
-
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
             entries = os.scandir(target)
@@ -78,7 +75,7 @@ class Directory(Backend):
             for entry in entries:
                 if not listed(entry.name):
                     continue
-                volume = inspect(target, entry.name) if details else self._glance(entry)
+                volume = self.volume(entry.name) if details else self._glance(entry)
                 if volume is not None:
                     yield volume
 
@@ -175,7 +172,7 @@ class FileSystem(Directory):
 
     def start(self) -> None:
         if len(self.pool.source.devices) != 1:
-            raise InternalError("expected exactly 1 device for the storage pool")
+            raise ConfigUnsupported("expected exactly 1 device for the storage pool")
         self._require_path()
         if self._mounted() is not None:
             return
@@ -232,11 +229,11 @@ class FileSystem(Directory):
             )
         devices.require_unused(self.host, device)
         wanted = self.pool.source.format
+        if not overwrite:
+            devices.require_empty(self.host, device, wanted)
         if not mkfs.can_make(wanted):
             raise ConfigUnsupported(f"a file system of format '{wanted}' cannot be made")
         self.host.find_tool(mkfs.mkfs(wanted, device)[0])
-        if not overwrite:
-            devices.require_empty(self.host, device, wanted)
 
 
 def listed(name: str) -> bool:

@@ -305,8 +305,20 @@ def command(name: str, summary: str, failure: str | None = None) -> Callable[[An
     return declare
 
 
+# click imports difflib before it finds that an option of one letter is none of its long ones.
+SHORT_OPTIONS = {"-q": "--quiet", "-v": "--version", "-h": "--help"}
+
+
 class Commands(click.Group):
     """All commands, each imported when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        while len(words) < len(args) and (word := args[len(words)]).startswith("-"):
+            words.append(SHORT_OPTIONS.get(word, word))
+            if word == "--root":
+                words += args[len(words) : len(words) + 1]
+        return super().parse_args(ctx, [*words, *args[len(words) :]])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

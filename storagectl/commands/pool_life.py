@@ -37,6 +37,7 @@ def pool_build(session: Session, pool: str, no_overwrite: bool, overwrite: bool)
 def pool_start(
     session: Session, pool: str, build: bool, no_overwrite: bool, overwrite: bool
 ) -> None:
+    session.pools.find(pool)
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     session.pools.start(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
     session.say(f"Pool {pool} started")

@@ -9,7 +9,7 @@ import click
 
 from storagectl.commands import command, flag, value
 from storagectl.commands.vol_show import volume_options
-from storagectl.errors import ClientError
+from storagectl.errors import ClientError, StorageError
 from storagectl.units import COMMAND_LIMIT, parse
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ def vol_upload(
     found = session.volumes.find(vol, pool)
     try:
         source = open(file, "rb")  # noqa: SIM115
+    except IsADirectoryError as error:
+        raise StorageError(
+            f"send handler failed: {error.strerror}", action=f"cannot send data to volume {vol}"
+        ) from error
     except OSError as error:
         raise ClientError(f"cannot read {file}") from error
     with source, session.doing(f"cannot upload to volume {vol}"):

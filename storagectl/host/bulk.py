@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 STEP = 64 << 20
 BUFFER = 1 << 20
+PAGE = 4096
 ZEROS = bytes(BUFFER)
 FICLONE = 0x40049409  # Source: linux/fs.h
 NOT_HERE = frozenset(
@@ -47,6 +48,37 @@ def copy_data(
     """Copy a range but for the holes of the source: the target reads as zeros already."""
     for start, stop in data_ranges(source, source_offset, source_offset + length):
         copy_range(source, target, start, target_offset + start - source_offset, stop - start)
+
+
+def copy_nonzero(
+    source: int, target: int, source_offset: int, target_offset: int, length: int
+) -> None:
+    """Copy a range but for its zeros, page by page: the target reads as zeros already."""
+    for start, stop in data_ranges(source, source_offset, source_offset + length):
+        while start < stop:
+            block = os.pread(source, min(BUFFER, stop - start), start)
+            if not block:
+                raise OSError(errno.EIO, "unexpected end of file")
+            if block != ZEROS[: len(block)]:
+                write_nonzero(target, block, target_offset + start - source_offset)
+            start += len(block)
+
+
+def write_nonzero(fd: int, block: bytes, offset: int) -> None:
+    """Write the pages of a block that are not all zeros, neighbours in one go."""
+    view = memoryview(block)
+    zeros = ZEROS[:PAGE]
+    begin = None
+    for at in range(0, len(block), PAGE):
+        page = view[at : at + PAGE]
+        if page == zeros[: len(page)]:
+            if begin is not None:
+                write_all(fd, view[begin:at], offset + begin)
+                begin = None
+        elif begin is None:
+            begin = at
+    if begin is not None:
+        write_all(fd, view[begin:], offset + begin)
 
 
 def copy_with_holes(

@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from storagectl.model import Volume
 
 # libvirt's names where qemu-img has others.
-DRIVERS = {"iso": "raw", "ploop": "parallels", "vhdx": "vhdx"}
+DRIVERS = {"iso": "raw", "ploop": "parallels"}
+NO_FORMAT = (None, "none")
 DEFAULT_COMPAT = "0.10"
 
 
 def driver(volume_format: str | None) -> str:
-    """Return qemu-img's name of a volume format; None is that of a block device."""
-    return DRIVERS.get(volume_format or "raw", volume_format or "raw")
+    """Return qemu-img's name of a volume format; block devices without one are raw."""
+    if volume_format in NO_FORMAT:
+        return "raw"
+    return DRIVERS.get(volume_format, volume_format)
 
 
-def options(volume: Volume, *, metadata: bool) -> list[str]:
+def options(volume: Volume, *, metadata: bool, backing_format: str | None = None) -> list[str]:
     """Return the `-o` argument for what a volume's definition asks for, if anything."""
-    words = []
-    if volume.backing and volume.backing.format:
-        words.append(f"backing_fmt={driver(volume.backing.format)}")
+    words = [f"backing_fmt={driver(backing_format)}"] if backing_format else []
     if metadata:
         full = volume.allocation >= volume.capacity
         words.append("preallocation=" + ("falloc" if full else "metadata"))
@@ -44,16 +45,18 @@ def options(volume: Volume, *, metadata: bool) -> list[str]:
 def create(volume: Volume, path: str, *, metadata: bool) -> list[str]:
     """Create an empty image of the volume's capacity, rounded up to KiB, at `path`."""
     argv = ["qemu-img", "create", "-f", driver(volume.format)]
+    backing_format = None
     if volume.backing:
         argv += ["-b", volume.backing.path]
-    argv += [*options(volume, metadata=metadata), path]
+        backing_format = volume.backing.format
+    argv += [*options(volume, metadata=metadata, backing_format=backing_format), path]
     if volume.capacity or not volume.backing:
         argv.append(f"{-(-volume.capacity // 1024)}K")
     return argv
 
 
 def convert(source: Volume, volume: Volume, path: str, *, metadata: bool) -> list[str]:
-    """Copy the content of one volume into a new image in the other's format at `path`."""
+    """Copy the content of one volume, backing store included, into a new image at `path`."""
     return [
         "qemu-img", "convert", "-f", driver(source.format), "-O", driver(volume.format),
         *options(volume, metadata=metadata), source.path, path,

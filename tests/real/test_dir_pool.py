@@ -376,16 +376,16 @@ def test_one_name_twenty_times(ctl: Program, pool: Path, format: str) -> None:
 
 def test_many_names_at_once(ctl: Program, pool: Path) -> None:
     """Nobody takes the unfinished file of another for one that was left behind."""
-    children = [ctl.start("vol-create-as", "p", f"v{n:02}", "64K") for n in range(40)]
+    children = [ctl.start("vol-create-as", "p", f"v{n:02}", "64K") for n in range(30)]
     for child in children:
         _, errors = child.communicate()
         assert (child.returncode, errors) == (0, "")
-    assert ctl.names("p") == [f"v{n:02}" for n in range(40)]
+    assert ctl.names("p") == [f"v{n:02}" for n in range(30)]
     assert unfinished(pool) == []
 
 
 def test_many_pools_at_once(ctl: Program, scratch: Scratch) -> None:
-    names = [f"p{n:02}" for n in range(24)]
+    names = [f"p{n:02}" for n in range(12)]
     for command in (
         lambda name: ["pool-define-as", name, "dir", "--target", scratch.folder / name],
         lambda name: ["pool-start", name, "--build"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -426,7 +427,7 @@ def test_busy_with_a_process(ctl: Program, running: Path, device: str) -> None:
 def test_busy_otherwise(ctl: Program, scratch: Scratch, running: Path, user: str) -> None:
     ctl.ok("vol-create-as", "p", "used", "8M")
     volume = running / "used"
-    with contextlib_of(user, running, volume) as expected:
+    with Holding(user, running, volume) as expected:
         message = ctl.refused("pool-destroy", "p")
         assert "target is busy" in message
         assert f"hint: '{running}' is in use: {expected}" in message
@@ -458,7 +459,7 @@ def locked(inode: str) -> bool:
         return any(f":{inode} " in line and "READ" in line for line in stream)
 
 
-class contextlib_of:
+class Holding:
     """Something that keeps a mount busy; gives the words for it."""
 
     def __init__(self, user: str, target: Path, volume: Path) -> None:
@@ -570,11 +571,11 @@ def test_device_in_use(
     ctl: Program, scratch: Scratch, device: str, user: str, flag: str
 ) -> None:  # fmt: skip
     target = define(ctl, scratch, device)
-    with scratch.stack.pop_all() as outer, outer:
-        used = scratch.stack
+    folder = scratch.folder / "elsewhere"
+    with contextlib.ExitStack() as used:
         if user == "mounted":
             make("ext4", device)
-            folder = scratch.mount(device, "elsewhere", "-o", "ro")
+            used.enter_context(mounted(device, folder, "-o", "ro"))
             cause = f"device '{device}' is in use: mounted on {folder}"
         elif user == "swap":
             used.enter_context(swapped(device))
@@ -587,12 +588,12 @@ def test_device_in_use(
             part = f"{device}p1"
             wait_for(lambda: os.path.exists(part), f"{part} does not appear")
             make("ext4", part)
-            folder = scratch.mount(part, "elsewhere", "-o", "ro")
+            used.enter_context(mounted(part, folder, "-o", "ro"))
             cause = f"device '{part}' is in use: mounted on {folder}"
         else:
             make("ext4", device)
-            (scratch.folder / "elsewhere").mkdir()
-            script = f"mount -o ro {device} '{scratch.folder}/elsewhere' && echo up && read line"
+            folder.mkdir()
+            script = f"mount -o ro {device} '{folder}' && echo up && read line"
             keeper = used.enter_context(
                 subprocess.Popen(["unshare", "-m", "sh", "-c", script], text=True,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -600,13 +601,10 @@ def test_device_in_use(
             assert keeper.stdout is not None
             assert keeper.stdout.readline() == "up\n"
             cause = f"device '{device}' is in use"
-        try:
-            with nothing_changed(ctl.root, [device], target):
-                assert ctl.refused("pool-build", "p", flag) == failed(
-                    "Failed to build pool p", f"resource busy: {cause}"
-                )
-        finally:
-            used.close()
+        with nothing_changed(ctl.root, [device], target):
+            assert ctl.refused("pool-build", "p", flag) == failed(
+                "Failed to build pool p", f"resource busy: {cause}"
+            )
 
 
 def test_partition_of_a_disk_in_use(ctl: Program, scratch: Scratch, device: str) -> None:

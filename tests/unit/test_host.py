@@ -605,6 +605,7 @@ def test_s55_ctrl_c_ends_the_child_first(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""\
         import os, signal, threading, time
         from storagectl.host import Host
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         def interrupt():
             while not os.path.exists({str(tmp_path / "pid")!r}):
                 time.sleep(0.01)

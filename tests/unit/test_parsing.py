@@ -351,7 +351,7 @@ def same_usage(args: Sequence[str]) -> None:
 @example("vol-clone", ["--", "--", "--"])
 @example("pool-info", ["--pool", "--"])
 @example("pool-info", ["--9"])
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_usage_errors_are_virshs(name: str, words: list[str]) -> None:
     same_usage([name, *words])
 

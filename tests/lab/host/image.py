@@ -55,14 +55,14 @@ def project() -> dict:
 
 
 def requirements() -> list[str]:
-    """Tell what the guest's Python gets: what the package needs, and what runs tests."""
+    """Tell what the guest's Python gets: what the package and its tests need."""
     table = project()["project"]
     tests = [
         need
         for need in table["optional-dependencies"]["test"]
         if need.startswith(("pytest", "hypothesis"))
     ]
-    return sorted(table["dependencies"] + tests)
+    return sorted([*table["dependencies"], *tests, "installer>=1.0.0"])
 
 
 def recipe_hash() -> str:
@@ -83,7 +83,7 @@ def tools() -> str:
     if not os.path.exists(os.path.join(path, "complete")):
         shutil.rmtree(path, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", path], check=True, stdout=2)
-        subprocess.run([python, "-m", "pip", "install", "-q", *needs], check=True, stdout=2)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *needs], check=True, stdout=2)
         with open(os.path.join(path, "complete"), "w"):
             pass
     return python
@@ -91,10 +91,18 @@ def tools() -> str:
 
 def build_wheel(to: str) -> None:
     subprocess.run(
-        [tools(), "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+        [tools(), "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation",
          "--wheel-dir", to, CHECKOUT],
         check=True, stdout=2,
     )  # fmt: skip
+
+
+def pack_checkout(to: str) -> None:
+    """Make a tar file of the checkout, without what tools keep in it."""
+    excluded = os.path.join(LAB, "host", "excluded")
+    subprocess.run(
+        ["tar", "-C", CHECKOUT, f"--exclude-from={excluded}", "-cf", to, "."], check=True
+    )
 
 
 def _build(path: str) -> None:
@@ -104,7 +112,7 @@ def _build(path: str) -> None:
     os.makedirs(wheels)
     platforms = [word for name in GUEST_PLATFORMS for word in ("--platform", name)]
     subprocess.run(
-        [tools(), "-m", "pip", "download", "-q", "--only-binary", ":all:",
+        [tools(), "-m", "pip", "download", "-qq", "--only-binary", ":all:",
          "--python-version", GUEST_PYTHON, "--implementation", "cp", *platforms,
          "--dest", wheels, *requirements()],
         check=True, stdout=2,

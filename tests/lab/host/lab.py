@@ -139,6 +139,7 @@ def main() -> int:
             shutil.copy(chosen.wheel, wheel)
         else:
             images.build_wheel(wheel)
+        images.pack_checkout(os.path.join(results, "checkout.tar"))
         disk = os.path.join(scratch, "disk.qcow2")
         make_disk(image, disk)
         guest = Guest(image, disk, results, accel, systemd=chosen.systemd)

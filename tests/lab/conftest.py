@@ -1,0 +1,49 @@
+"""The lab's tests: collected in its guest only; each must leave nothing behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import devices
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Elsewhere there is nothing to collect, so nothing is skipped either.
+collect_ignore_glob = [] if devices.IN_GUEST else ["test_*"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "lab: runs in the lab's guest only (tests/lab/run)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(__file__.rpartition("/")[0]):
+            item.add_marker("lab")
+            # they run the host's tools, and those are the guest's
+            item.add_marker("root")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_in_the_guest() -> None:
+    if not devices.IN_GUEST:
+        pytest.exit("tests/lab is for the lab's guest: bash tests/lab/run", 2)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(_only_in_the_guest: None) -> Iterator[None]:
+    """Prove that a test took down what it made."""
+    before = devices.snapshot()
+    yield
+    devices.settle()
+    after = devices.snapshot()
+    assert after == before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_physical_volumes_left(_only_in_the_guest: None) -> Iterator[None]:
+    before = devices.pvs()
+    yield
+    assert devices.pvs() == before

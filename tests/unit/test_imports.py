@@ -1,0 +1,126 @@
+"""What scripts call in loops imports only what it needs: a list of modules, not a stopwatch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from inprocess import storagectl
+
+SOURCES = Path(__file__).resolve().parents[2]
+
+# Runs the program as installed and prints, at the end, what has been imported.
+TRACKED = """
+import atexit, os, sys
+known = set(sys.modules)
+def show():
+    names = {name for name, module in sys.modules.items()
+             if type(module).__name__ != "Deferred"} - known
+    os.write(int(os.environ["H6_FD"]), "\\n".join(sorted(names)).encode())
+atexit.register(show)
+from storagectl.__main__ import main
+main()
+"""
+
+COSTLY = (
+    "rich", "lxml", "subprocess", "inspect", "json", "argparse", "asyncio", "logging", "pathlib",
+    "tempfile", "dataclasses", "typing_extensions", "importlib.metadata", "xml", "ctypes",
+    "difflib", "shlex", "hashlib", "random", "socket", "urllib", "email", "ast", "dis", "decimal",
+)  # fmt: skip
+
+
+def imported(root: Path, *args: str) -> tuple[set[str], str]:
+    """Run a command and return the modules that it imported, and its stdout."""
+    reading, writing = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths()!r}\n{TRACKED}",
+         "--root", str(root), *args],
+        pass_fds=[writing], env={"H6_FD": str(writing), "PATH": ""},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    with open(reading) as stream:
+        names = set(stream.read().split())
+    assert (done.returncode, done.stderr) == (0, "")
+    return names, done.stdout
+
+
+def paths() -> list[str]:
+    return [str(SOURCES), *(path for path in sys.path if path.endswith("-packages"))]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    target = tmp_path / "pool"
+    target.mkdir()
+    for name in ("a", "b"):
+        (target / name).write_bytes(b"x" * 5000)
+    assert storagectl(tmp_path, "pool-define-as", "d", "dir", "--target", str(target)).status == 0
+    assert storagectl(tmp_path, "pool-start", "d").status == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("pool-list", "active"),
+        ("pool-list --all --details", "running"),
+        ("pool-list --name", "d"),
+        ("pool-uuid d", "-"),
+        ("pool-info d", "Capacity:"),
+        ("pool-dumpxml d", "<pool type='dir'>"),
+        ("pool-refresh d", "refreshed"),
+        ("vol-path a d", "/pool/a"),
+        ("vol-list d", "/pool/b"),
+        ("vol-list d --details", "4.88 KiB"),
+        ("vol-info a d", "4.88 KiB"),
+        ("vol-dumpxml a d", "<volume type='file'>"),
+        ("--quiet vol-name POOL/a", "a"),
+        ("-q vol-pool POOL/a", "d"),
+    ],
+)
+def test_no_costly_imports(root: Path, args: str, words: str) -> None:
+    given = args.replace("POOL", str(root / "pool")).split()
+    names, out = imported(root, *given)
+    assert words in out
+    assert {"click", "storagectl.store"} <= names
+    costly = {name for name in names if name.partition(".")[0] in COSTLY or name in COSTLY}
+    assert costly == set()
+
+
+def test_only_the_own_backend_and_commands_are_imported(root: Path) -> None:
+    names, _ = imported(root, "vol-list", "d")
+    ours = {name for name in names if name.startswith("storagectl.")}
+    assert "storagectl.backends.filesystem" in ours
+    assert "storagectl.commands.vol_show" in ours
+    assert ours & {
+        "storagectl.backends.disk", "storagectl.backends.devices", "storagectl.backends.files",
+        "storagectl.commands.pool_define", "storagectl.commands.vol_create",
+        "storagectl.capabilities", "storagectl.volxml", "storagectl.host.bulk",
+        "storagectl.tools.parted", "storagectl.tools.qemu_img",
+    } == set()  # fmt: skip
+
+
+def test_help_imports_no_command(root: Path) -> None:
+    names, out = imported(root, "--help")
+    assert "pool-list" in out
+    assert {name for name in names if name.startswith("storagectl.commands.")} == {
+        "storagectl.commands.cli",
+        "storagectl.commands.output",
+        "storagectl.commands.session",
+    }
+
+
+def test_the_net_catches(root: Path) -> None:
+    """A command that does need lxml and json is seen to import them."""
+    names, _ = imported(root, "pool-dumpxml", "d", "--xpath", "//name")
+    assert "lxml.etree" in names
+    done = subprocess.run(
+        [sys.executable, "-c", "import json, sys; print(json.dumps('json' in sys.modules))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) is True
