@@ -143,6 +143,8 @@ def readme_table() -> str:
     """Return the table of pool types."""
     lines = ["| type | source | source formats | served |", "|---|---|---|---|"]
     for row in POOL_TYPES.values():
+        if not row.conflict:
+            continue  # libvirt's types that storagectl is not for
         formats = ", ".join((*row.pool_formats, *row.extra_pool_formats)) or "-"
         served = "yes" if row.module else "not yet"
         lines.append(f"| {row.name} | {source_words(row)} | {formats} | {served} |")

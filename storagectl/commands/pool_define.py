@@ -237,8 +237,9 @@ def ask_again() -> str:
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     tty.setraw(terminal)
+    answer = ""
     try:
-        while True:
+        while answer not in ("y", "n", "f"):
             output.write(f"\rFailed. Try again? [{','.join(AGAIN)}]: ")
             sys.stdout.flush()
             answer = os.read(terminal, 1).decode("ascii", "replace").lower()
@@ -248,12 +249,10 @@ def ask_again() -> str:
                 for key, does in AGAIN.items():
                     output.write(f"\r\n{key} - {does}")
                 output.write("\r\n")
-            elif answer in AGAIN:
-                output.write("\r\n")
-                return answer
     finally:
-        sys.stdout.flush()
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    output.write("\r\n")
+    return answer
 
 
 def editor() -> list[str]:

@@ -128,7 +128,10 @@ def daemon(*argv: str, name: str = "", ready: Callable[[], object] | None = None
         yield
         return
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        # iscsid ends its whole process group with itself
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             wait_for(f"{name} runs", lambda: pids(name))
             if ready:
@@ -494,7 +497,9 @@ def iscsi_session(target: Target, chap: tuple[str, str] | None = None) -> Iterat
     run("iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", target.portal)
     try:
         if chap:
-            for name, value in zip(("authmethod", "username", "password"), ("CHAP", *chap)):
+            for name, value in zip(
+                ("authmethod", "username", "password"), ("CHAP", *chap), strict=True
+            ):
                 run(*node, "--op", "update", "--name", f"node.session.auth.{name}",
                     "--value", value)  # fmt: skip
         run(*node, "--login")
