@@ -7,7 +7,6 @@ from importlib import import_module
 from types import ModuleType
 
 EXIT_FAILURE = 1
-EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 # What click imports for the sake of its own help: with what it imports in turn, a

@@ -89,24 +89,19 @@ class Store:
 
         path = os.path.join(folder, name + SUFFIX)
         try:
-            with open(path, "rb") as stream:
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
                 pool = parse_pool(stream.read())
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except OSError as error:
-            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
-                return None
-            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
-        except ValueError:
+            if error.errno != errno.ENAMETOOLONG:
+                warn(f"ignoring {path}: {error.strerror}")
             return None
         except StorageError as error:
-            sys.stderr.write(f"warning: ignoring {path}: {error.lines()[-1]}\n")
+            warn(f"ignoring {path}: {error.lines()[-1]}")
             return None
         if pool.name != name:
-            sys.stderr.write(
-                f"warning: Storage pool config filename '{path}' does not match pool name"
-                f" '{pool.name}'\n"
-            )
+            warn(f"Storage pool config filename '{path}' does not match pool name '{pool.name}'")
             return None
         return pool
 
@@ -219,6 +214,11 @@ class Store:
             yield
         finally:
             os.close(fd)
+
+
+def warn(text: str) -> None:
+    """Tell on stderr about a file of ours that is of no use; the command goes on."""
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def folders(root: str | None) -> tuple[str, str]:

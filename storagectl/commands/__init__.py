@@ -182,7 +182,8 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         named = self.named(args)
         if named is None:
-            output.write(self.get_help(ctx))
+            output.write(self.get_help(ctx) + "\n\n")
+            session.finish()
             ctx.exit()
         session: Session = ctx.obj
         try:

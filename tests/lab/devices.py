@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -121,9 +122,11 @@ def snapshot() -> dict[str, object]:
 
 
 @contextmanager
-def daemon(*argv: str, name: str = "", ready: Callable[[], object] | None = None) -> Iterator[None]:
-    """Run a daemon that stays in the foreground or goes to the background."""
-    name = name or os.path.basename(argv[0])
+def daemon(
+    *argv: str, ready: Callable[[], object] | None = None, stop: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """Run a daemon in the foreground; `stop` is the command that ends it, if TERM does not."""
+    name = os.path.basename(argv[0])
     if pids(name):
         yield
         return
@@ -133,15 +136,18 @@ def daemon(*argv: str, name: str = "", ready: Callable[[], object] | None = None
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            wait_for(f"{name} runs", lambda: pids(name))
-            if ready:
-                wait_for(f"{name} answers", ready)
+            try:
+                wait_for(f"{name} runs", lambda: pids(name))
+                if ready:
+                    wait_for(f"{name} answers", ready)
+            except ToolError as error:
+                log.seek(0)
+                raise ToolError(f"{error}\n{log.read()}") from error
             yield
-        except ToolError as error:
-            log.seek(0)
-            raise ToolError(f"{error}\n{log.read()}") from error
         finally:
-            end(name)
+            if stop:
+                run(*stop)
+            end(name, kindly=not stop)
             process.wait(PATIENCE_S)
 
 
@@ -155,16 +161,19 @@ def pids(name: str) -> list[int]:
     return found
 
 
-def end(name: str) -> None:
-    """End a program that this module started."""
-    for number in (15, 9):
+def end(name: str, kindly: bool = True) -> None:
+    """End a program that this module started, or wait until it has ended."""
+    if kindly:
         for pid in pids(name):
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        with suppress(ToolError):
-            wait_for(f"{name} ends", lambda: not pids(name), 20)
-            return
-    raise Leftover(f"{name} still runs")
+                os.kill(pid, signal.SIGTERM)
+    with suppress(ToolError):
+        wait_for(f"{name} ends", lambda: not pids(name), PATIENCE_S)
+        return
+    for pid in pids(name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    raise Leftover(f"{name} would not end")
 
 
 # Local devices
@@ -312,23 +321,28 @@ def volume_group(*pv_devices: str, name: str = "") -> Iterator[str]:
             raise Leftover(f"{name}, PVs {left}")
 
 
+# systemd has a multipathd of its own, which is to keep off disks with one path
+MULTIPATH_CONF = """\
+defaults {
+    user_friendly_names yes
+    find_multipaths yes
+}
+blacklist {
+    devnode "^(vd|loop|sr|ram)"
+}
+"""
+
+
 @contextmanager
 def multipath(size: int = 64 * MiB) -> Iterator[Multipath]:
     """A multipath map over one disk that two SCSI hosts show."""
-    configuration = "/etc/multipath.conf"
     with ExitStack() as stack:
-        if not os.path.exists(configuration):
-            with open(configuration, "w") as file:
-                file.write(MULTIPATH_CONF)
-            stack.callback(os.remove, configuration)
+        stack.enter_context(_multipath_conf())
         run("modprobe", "dm_multipath")
+        stack.enter_context(daemon("multipathd", "-d", "-s", ready=_multipathd_answers))
+        run("multipathd", "reconfigure")
         hosts = stack.enter_context(scsi_debug(2, size=size, vpd_use_hostno=0))
         stack.callback(_flush_multipath)
-        ready = daemon(
-            "multipathd", "-d", "-s", ready=lambda: run("multipathd", "show", "daemon", ok=(0, 1))
-        )
-        stack.enter_context(ready)
-        run("multipathd", "reconfigure")
         wait_for("a map over two paths", lambda: len(_paths()) == 2)
         settle()
         (name,) = {path[0] for path in _paths()}
@@ -337,15 +351,24 @@ def multipath(size: int = 64 * MiB) -> Iterator[Multipath]:
         raise Leftover(f"multipath maps {left}")
 
 
-MULTIPATH_CONF = """\
-defaults {
-    user_friendly_names yes
-    find_multipaths no
-}
-blacklist {
-    devnode "^(vd|loop|sr|ram)"
-}
-"""
+@contextmanager
+def _multipath_conf() -> Iterator[None]:
+    """Have a configuration; a test that needs another writes it before."""
+    configuration = "/etc/multipath.conf"
+    if os.path.exists(configuration):
+        yield
+        return
+    with open(configuration, "w") as file:
+        file.write(MULTIPATH_CONF)
+    try:
+        yield
+    finally:
+        # multipathd remembers names here, and claims those disks from then on
+        for path in (configuration, "/etc/multipath/wwids", "/etc/multipath/bindings"):
+            with suppress(FileNotFoundError):
+                os.remove(path)
+        if pids("multipathd"):
+            run("multipathd", "reconfigure")
 
 
 @dataclass
@@ -355,6 +378,12 @@ class Multipath:
     name: str
     device: str
     paths: list[str]
+
+
+def _multipathd_answers() -> bool:
+    with suppress(ToolError):
+        return "pid" in run("multipathd", "show", "daemon")
+    return False
 
 
 def _paths() -> list[list[str]]:
@@ -438,7 +467,9 @@ def iscsi_target(
 ) -> Iterator[Target]:
     """A target with LUNs 1 to `luns`; `chap` is a name and a secret of 12 to 16 characters."""
     with ExitStack() as stack:
-        stack.enter_context(daemon("tgtd", "-f", ready=_tgt_answers))
+        # tgtd does not end at TERM
+        stop = ("tgtadm", "--lld", "iscsi", "--mode", "sys", "--op", "delete")
+        stack.enter_context(daemon("tgtd", "-f", ready=_tgt_answers, stop=stop))
         number = 1 + max(_targets(), default=0)
         target = Target(f"iqn.2024-01.lab.storagectl:{os.getpid()}-{number}", number)
         _tgt("target", "new", number, "-T", target.iqn)

@@ -26,8 +26,7 @@ MADE = {
 # what makes an image of a folder, for those that nothing here can make on a device
 COPIED = {
     "iso9660": ("iso9660", ["genisoimage", "-quiet", "-r", "-o"], ""),
-    "ufs1": ("ufs", ["makefs", "-t", "ffs", "-o", "version=1"], "ufstype=44bsd"),
-    "ufs2": ("ufs", ["makefs", "-t", "ffs", "-o", "version=2"], "ufstype=ufs2"),
+    "ufs": ("ufs", ["makefs", "-t", "ffs", "-s", "1m", "-o", "version=1"], "ufstype=44bsd"),
     "hfsplus": ("hfsplus", ["xorriso", "-as", "mkisofs", "-quiet", "-hfsplus", "-o"], ""),
 }
 

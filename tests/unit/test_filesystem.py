@@ -13,7 +13,6 @@ from storagectl.backends import devices
 from storagectl.backends.filesystem import Directory, FileSystem
 from storagectl.errors import (
     ConfigUnsupported,
-    InternalError,
     InvalidArgument,
     OperationInvalid,
     PoolBuilt,
@@ -156,7 +155,7 @@ def test_s04_a_target_is_never_an_option(device: str) -> None:
 
 def test_exactly_one_device(tmp_path: Path) -> None:
     backend, _ = make(pool("", tmp_path, devices=[Device("/dev/a"), Device("/dev/b")]))
-    with pytest.raises(InternalError, match="expected exactly 1 device for the storage pool"):
+    with pytest.raises(ConfigUnsupported, match="expected exactly 1 device for the storage pool"):
         backend.start()
 
 

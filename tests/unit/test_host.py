@@ -600,8 +600,9 @@ def test_system_errors_leaves_other_errors_alone() -> None:
 
 def test_s55_ctrl_c_ends_the_child_first(tmp_path: Path) -> None:
     """An interrupted storagectl leaves no tool running behind it."""
-    tool = script(tmp_path, "tool", f"sleep 0.5; echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new "
-                  f"{tmp_path}/pid; exec sleep 60")  # fmt: skip
+    pid = tmp_path / "pid"
+    text = f"sleep 0.5; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60"
+    tool = script(tmp_path, "tool", text)
     program = textwrap.dedent(f"""\
         import os, signal, threading, time
         from storagectl.host import Host

@@ -123,7 +123,7 @@ def test_every_missing_option_is_named(args: str, missing: list[str]) -> None:
             "Options --details and --uuid are mutually exclusive",
         ),
         (
-            ("pool-start", "x", "--no-overwrite", "--overwrite"),
+            ("pool-create-as", "x", "dir", "--no-overwrite", "--overwrite"),
             "Options --overwrite and --no-overwrite are mutually exclusive",
         ),
         (

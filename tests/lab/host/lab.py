@@ -117,7 +117,10 @@ def run_tests(guest: Guest, reboots: int, time_limit_s: float, arguments: list[s
             guest.accel = "tcg"
             remember_accel(guest.image, "tcg")
             guest.follow(deadline - time.monotonic(), TCG_READY_S)
-        if status := read_status(guest.results, boot):
+        status = read_status(guest.results, boot)
+        console = os.path.join(guest.results, "console")
+        os.replace(console, os.path.join(guest.results, f"log-{boot}", "console"))
+        if status:
             return status
     return 0
 
