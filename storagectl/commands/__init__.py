@@ -180,12 +180,12 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
+        session: Session = ctx.obj
         named = self.named(args)
         if named is None:
             output.write(self.get_help(ctx) + "\n\n")
             session.finish()
             ctx.exit()
-        session: Session = ctx.obj
         try:
             self.check_values(named)
         except StorageError as error:

@@ -31,7 +31,7 @@ def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: b
 @command(
     "vol-resize",
     "Resizes a storage volume. This is safe only for storage volumes not in use by an active"
-    " guest. See blockresize for live resizing.",
+    " guest.\nSee blockresize for live resizing.",
 )
 @value("vol", "vol name, key or path", required=True)
 @value("capacity", "new capacity for the vol, as scaled integer (default bytes)", required=True)
