@@ -287,9 +287,10 @@ class Command(click.Command):
             rows.append(f"    {label:<15}  {param.help}\n")
         formatter.write(
             f"  NAME\n    {self.name} - {COMMANDS[self.name].summary}\n\n"
-            f"  SYNOPSIS\n    {' '.join(words)}\n\n"
-            f"  DESCRIPTION\n    {self.help}\n"
+            f"  SYNOPSIS\n    {' '.join(words)}\n"
         )
+        if self.help:
+            formatter.write(f"\n  DESCRIPTION\n    {self.help}\n")
         if rows:
             formatter.write("\n  OPTIONS\n" + "".join(rows))
         formatter.write("\n")

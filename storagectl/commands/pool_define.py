@@ -51,6 +51,7 @@ def definition_options(function: Any) -> Any:
     """Declare the name, the type and the options that describe a pool."""
     for name, summary in reversed(SOURCE_OPTIONS):
         function = value(name, summary, multiple=name == "source-dev")(function)
+    function = flag("print-xml", "print XML document, but don't define/create")(function)
     function = value("type", "type of the pool", required=True)(function)
     return value("name", "name of the pool", required=True)(function)
 
@@ -79,7 +80,6 @@ def pool_define(session: Session, file: str) -> None:
 
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}")
 @definition_options
-@flag("print-xml", "print XML document, but don't define/create")
 @click.pass_obj
 def pool_define_as(session: Session, /, name: str, print_xml: bool, **given: Any) -> None:
     from storagectl.poolxml import parse_pool
@@ -107,9 +107,8 @@ def pool_create(
     session.say(f"Pool {pool.name} created from {file}")
 
 
-@command("pool-create-as", "Create a pool from a set of args.", "Failed to create pool {name}")
+@command("pool-create-as", "Create a pool.", "Failed to create pool {name}")
 @definition_options
-@flag("print-xml", "print XML document, but don't define/create")
 @build_options
 @click.pass_obj
 def pool_create_as(

@@ -112,7 +112,7 @@ def detailed(entry: Entry) -> tuple[str, ...]:
 
 @command("pool-info", "Returns basic information about the storage pool.")
 @value("pool", "pool name or uuid", required=True)
-@flag("bytes", "Returns pool sizes in bytes")
+@flag("bytes", "Return pool info in bytes")
 @click.pass_obj
 def pool_info(session: Session, pool: str, bytes: bool) -> None:
     entry = session.pools.find(pool)
@@ -150,8 +150,8 @@ def pool_dumpxml(
     show_xml(format_pool(entry.described(inactive=inactive)), xpath, wrap)
 
 
-@command("pool-name", "convert a pool UUID to pool name")
-@value("pool", "pool uuid", required=True)
+@command("pool-name", "")
+@value("pool", "pool name or uuid", required=True)
 @click.pass_obj
 def pool_name(session: Session, pool: str) -> None:
     from storagectl.poolxml import parse_uuid
@@ -169,8 +169,8 @@ def pool_name(session: Session, pool: str) -> None:
     output.write(entry.name + "\n")
 
 
-@command("pool-uuid", "convert a pool name to pool UUID")
-@value("pool", "pool name", required=True)
+@command("pool-uuid", "")
+@value("pool", "pool name or uuid", required=True)
 @click.pass_obj
 def pool_uuid(session: Session, pool: str) -> None:
     entry = session.pools.by_name(pool)

@@ -13,6 +13,8 @@ from storagectl.errors import ClientError, StorageError
 from storagectl.units import COMMAND_LIMIT, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storagectl.commands.session import Session
 
 
@@ -64,18 +66,23 @@ def vol_resize(
     session.say(f"Size of volume '{name}' successfully changed {how} {shown}")
 
 
-def window_options(function: Any) -> Any:
+def window_options(verb: str, preposition: str) -> Callable[[Any], Any]:
     """Declare the part of a volume that is moved."""
-    function = flag("sparse", "preserve sparseness of volume")(function)
-    function = value("length", "amount of data to move", number=True, wraps=True)(function)
-    return value("offset", "volume offset to start at", number=True)(function)
+
+    def declare(function: Any) -> Any:
+        function = flag("sparse", "preserve sparseness of volume")(function)
+        function = value("length", f"amount of data to {verb}", number=True, wraps=True)(function)
+        summary = f"volume offset to {verb} {preposition}"
+        return value("offset", summary, number=True)(function)
+
+    return declare
 
 
 @command("vol-upload", "Upload file contents to a volume")
 @value("vol", "vol name, key or path", required=True)
 @value("file", "file", required=True)
 @value("pool", "pool name or uuid")
-@window_options
+@window_options("upload", "to")
 @click.pass_obj
 def vol_upload(
     session: Session,
@@ -105,7 +112,7 @@ def vol_upload(
 @value("vol", "vol name, key or path", required=True)
 @value("file", "file", required=True)
 @value("pool", "pool name or uuid")
-@window_options
+@window_options("download", "from")
 @click.pass_obj
 def vol_download(
     session: Session,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @command("vol-create", "Create a vol.", "Failed to create vol from {file}")
-@value("pool", "pool name or uuid", required=True)
+@value("pool", "pool name", required=True)
 @value("file", "file containing an XML vol description", required=True)
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @click.pass_obj
@@ -30,7 +30,7 @@ def vol_create(session: Session, pool: str, file: str, prealloc_metadata: bool) 
 
 
 @command("vol-create-as", "Create a vol.", "Failed to create vol {name}")
-@value("pool", "pool name or uuid", required=True)
+@value("pool", "pool name", required=True)
 @value("name", "name of the volume", required=True)
 @value(
     "capacity",
@@ -89,7 +89,7 @@ def vol_create_as(
 )
 @value("pool", "pool name or uuid", required=True)
 @value("file", "file containing an XML vol description", required=True)
-@value("vol", "input vol name or key", required=True)
+@value("vol", "vol name, key or path", required=True)
 @value("inputpool", "pool name or uuid of the input volume's pool")
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("reflink", "use btrfs COW lightweight copy")
@@ -117,12 +117,12 @@ def vol_create_from(
     "Clone an existing volume within the parent pool.",
     "Failed to clone vol from {vol}",
 )
-@value("vol", "orig vol name or key", required=True)
+@value("vol", "vol name, key or path", required=True)
 @value("newname", "clone name", required=True)
 @value("pool", "pool name or uuid")
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("reflink", "use btrfs COW lightweight copy")
-@flag("print-xml", "print XML document, but don't clone")
+@flag("print-xml", "print XML document rather than clone the volume")
 @click.pass_obj
 def vol_clone(
     session: Session,

@@ -42,7 +42,7 @@ def vol_list(session: Session, pool: str, details: bool) -> None:
     output.write(output.table(header, rows, quiet=session.quiet))
 
 
-@command("vol-info", "Returns basic information about the storage volume.")
+@command("vol-info", "Returns basic information about the storage vol.")
 @volume_options("vol name, key or path")
 @flag("bytes", "sizes are represented in bytes rather than pretty units")
 @flag("physical", "return the physical size of the volume in allocation field")
@@ -72,21 +72,21 @@ def vol_dumpxml(
     show_xml(format_volume(found.volume, POOL_TYPES[found.entry.pool.type]), xpath, wrap)
 
 
-@command("vol-path", "Returns the volume path for a given volume name or key")
+@command("vol-path", "")
 @volume_options("volume name or key")
 @click.pass_obj
 def vol_path(session: Session, vol: str, pool: str | None) -> None:
     output.write(session.volumes.find(vol, pool).volume.path + "\n")
 
 
-@command("vol-key", "Returns the volume key for a given volume name or path")
+@command("vol-key", "")
 @volume_options("volume name or path")
 @click.pass_obj
 def vol_key(session: Session, vol: str, pool: str | None) -> None:
     output.write(session.volumes.find(vol, pool).volume.key + "\n")
 
 
-@command("vol-name", "Returns the volume name for a given volume key or path")
+@command("vol-name", "")
 @value("vol", "volume key or path", required=True)
 @click.pass_obj
 def vol_name(session: Session, vol: str) -> None:
@@ -94,7 +94,7 @@ def vol_name(session: Session, vol: str) -> None:
     output.write(found.volume.name + "\n")
 
 
-@command("vol-pool", "Returns the storage pool for a given volume key or path")
+@command("vol-pool", "")
 @value("vol", "volume key or path", required=True)
 @flag("uuid", "return the pool uuid rather than pool name")
 @click.pass_obj
