@@ -164,7 +164,9 @@ class Volume(Record):
     """A volume.
 
     `type` is file, block or dir.  `format` is None for pools whose volumes have
-    none.  `features` is None when the format has no feature list at all.
+    none.  `features` is None when the format has no feature list at all.  `data_file`
+    is where an image says that its data is, if not in itself.  `allocation_given` is
+    False in a definition that leaves the allocation to the capacity.
     """
 
     name: str
@@ -183,4 +185,6 @@ class Volume(Record):
     cluster_size: int | None = None
     features: tuple[str, ...] | None = None
     nocow: bool = False
+    data_file: str | None = None
     extents: list[SourceExtent] = field(default_factory=list)
+    allocation_given: bool = True

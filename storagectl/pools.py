@@ -13,8 +13,10 @@ from storagectl.errors import (
     OperationInvalid,
     PoolNotFound,
     StorageError,
+    SystemFailure,
 )
 from storagectl.pooltypes import POOL_TYPES
+from storagectl.store import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,8 +110,15 @@ class Pools:
     def all(self) -> list[Entry]:
         """Return every pool, sorted as virsh sorts them."""
         autostarted = self.store.autostarted()
-        entries = (self._entry(name, name in autostarted) for name in self.store.names())
-        found = [entry for entry in entries if entry is not None]
+        found = []
+        for name in self.store.names():
+            try:
+                entry = self._entry(name, name in autostarted)
+            except SystemFailure as error:
+                warn(f"ignoring pool '{name}': {error.detail}")
+                continue
+            if entry is not None:
+                found.append(entry)
         return sorted(found, key=lambda entry: (entry.name.lower(), entry.name))
 
     def _entry(self, name: str, autostart: bool) -> Entry | None:

@@ -94,9 +94,9 @@ class Store:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                warn(f"ignoring {path}: {error.strerror}")
-            return None
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
         except StorageError as error:
             warn(f"ignoring {path}: {error.lines()[-1]}")
             return None

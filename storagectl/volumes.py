@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from storagectl.model import Volume
     from storagectl.pools import Entry, Pools
 
+# As libvirt; a longer backing chain is a trap.
+MAX_CHAIN = 200
 WIPE_ALGORITHMS = (
     "zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random",
     "trim",
@@ -121,7 +123,10 @@ class Volumes:
         """Create a volume with the content of another one, which may be in another pool."""
         with self.pools.using(source.entry.name), self.pools.using(pool) as entry:
             volume.capacity = max(volume.capacity, source.volume.capacity)
+            if not volume.allocation_given:
+                volume.allocation = volume.capacity
             backend = self._prepare(entry, volume, "create_volume_from")
+            self._require_known_files(source.volume)
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, metadata=metadata, reflink=reflink
@@ -186,9 +191,34 @@ class Volumes:
                 )
             if allocate and entry.backend.state().available < capacity - volume.allocation:
                 raise OperationFailed("Not enough space left in storage pool")
-            backends.require(entry.backend, "resize_volume")(
-                volume, capacity, allocate=allocate, shrink=shrink
-            )
+            resize = backends.require(entry.backend, "resize_volume")
+            self._require_known_files(volume)
+            resize(volume, capacity, allocate=allocate, shrink=shrink)
+
+    def _require_known_files(self, volume: Volume) -> None:
+        """Refuse an image whose header leads to a file that is no volume of a running pool.
+
+        Who fills an image says what its header is: qemu-img would read or change that file.
+        Source: CVE-2015-5163, CVE-2024-32498 and CVE-2022-47951 of OpenStack.
+        """
+        name = volume.name
+        seen: set[str] = set()
+        image: Volume | None = volume
+        while image is not None:
+            paths = [] if image.data_file is None else [image.data_file]
+            if image.backing is not None:
+                paths.append(image.backing.path)
+            image = None
+            for path in paths:
+                if path in seen or len(seen) == MAX_CHAIN:
+                    raise OperationInvalid(f"the backing chain of volume '{name}' has no end")
+                seen.add(path)
+                found = self._at(path, None) if path.startswith("/") else None
+                if found is None:
+                    raise OperationInvalid(
+                        f"volume '{name}' refers to '{path}', which is no volume of a running pool"
+                    )
+                image = found.volume
 
     def upload(self, found: Found, source: int, *, offset: int, length: int, sparse: bool) -> None:
         """Write the rest of an open file into a volume, from `offset`, `length` bytes (0: all).

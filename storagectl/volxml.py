@@ -62,6 +62,7 @@ def parse_volume(text: bytes | str, row: PoolType, *, capacity_optional: bool) -
     volume.capacity = capacity or 0
     allocation = _size(root, "allocation")
     volume.allocation = volume.capacity if allocation is None else allocation
+    volume.allocation_given = allocation is not None
 
     volume.path = root.text_of("target/path") or ""
     volume.format = _format(root, "target/format/@type", row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,9 @@ from storagectl.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell that starts the tests in the background has SIGINT ignored, by us and so by what we run.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ON_CI = os.environ.get("STORAGECTL_CI") == "1"
 

@@ -84,6 +84,8 @@ def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
     volume.compat = image.compat
     volume.cluster_size = image.cluster_size
     volume.features = image.features
+    if image.data_file is not None:
+        volume.data_file = beside(volume, image.data_file)
     if image.backing_path is not None:
         volume.backing = backing_of(volume, image.backing_path, image.backing_format)
     if image.encryption is not None:
@@ -97,8 +99,7 @@ def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
     files elsewhere are never opened.
     """
     folder = os.path.dirname(volume.path)
-    if ":" not in path.partition("/")[0]:
-        path = os.path.join(folder, path)
+    path = beside(volume, path)
     backing = BackingStore(path, format or "raw")
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(path)
@@ -113,6 +114,13 @@ def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
             finally:
                 os.close(fd)
     return backing
+
+
+def beside(volume: Volume, path: str) -> str:
+    """Return a path in an image's header as qemu reads it: relative to the image; URIs stay."""
+    return (
+        path if ":" in path.partition("/")[0] else os.path.join(os.path.dirname(volume.path), path)
+    )
 
 
 def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:

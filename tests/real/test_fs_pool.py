@@ -339,7 +339,6 @@ def test_covered_by_another_mount(ctl: Program, running: Path) -> None:
     with mounted("none", running, "-t", "tmpfs"):
         assert ctl.state("p") == "inactive"
         assert "is already the mount point of 'none'" in ctl.refused("pool-start", "p")
-    ctl.ok("pool-start", "p")
     assert ctl.state("p") == "running"
 
 

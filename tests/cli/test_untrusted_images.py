@@ -1,0 +1,97 @@
+"""S15 to S17: an image whose header leads elsewhere gives nothing away and changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from inprocess import storagectl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.tools
+
+SECRET = "root:x:0:0:root\n" * 512
+VMDK = """# Disk DescriptorFile
+version=1
+CID=fffffffe
+parentCID=ffffffff
+createType="monolithicFlat"
+RW 16 FLAT "{secret}" 0
+"""
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    (tmp_path / "secret").write_text(SECRET)
+    assert storagectl(tmp_path, "pool-create-as", "p", "dir", "--target", str(folder)).status == 0
+    return folder
+
+
+def image(pool: Path, name: str, *options: str) -> None:
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(pool / name), "1M"], check=True
+    )
+
+
+def refused(pool: Path, name: str, cause: str) -> None:
+    """Neither clone nor resize may touch the volume, and the secret stays as it was."""
+    before = sorted(path.name for path in pool.iterdir())
+    for words in (("vol-clone", name, "copy", "p"), ("vol-resize", name, "2M", "p")):
+        answer = storagectl(pool.parent, *words)
+        assert answer.status == 1
+        assert answer.stderr.splitlines()[1] == f"error: Requested operation is not valid: {cause}"
+    assert sorted(path.name for path in pool.iterdir()) == before
+    assert (pool.parent / "secret").read_text() == SECRET
+
+
+def elsewhere(pool: Path, name: str) -> str:
+    return f"volume '{name}' refers to '{pool.parent}/secret', which is no volume of a running pool"
+
+
+def test_s15_backing_file_outside_of_all_pools(pool: Path) -> None:
+    image(pool, "v", "-u", "-b", str(pool.parent / "secret"), "-F", "raw")
+    refused(pool, "v", elsewhere(pool, "v"))
+    shown = storagectl(pool.parent, "vol-dumpxml", "v", "p")
+    assert shown.status == 0
+    assert "root:" not in shown.stdout
+
+
+def test_s15_backing_file_outside_behind_one_inside(pool: Path) -> None:
+    image(pool, "base", "-u", "-b", str(pool.parent / "secret"), "-F", "raw")
+    image(pool, "v", "-u", "-b", "base", "-F", "qcow2")
+    refused(pool, "v", elsewhere(pool, "v"))
+
+
+def test_s16_external_data_file(pool: Path) -> None:
+    image(pool, "w", "-o", f"data_file={pool.parent}/other")
+    refused(
+        pool,
+        "w",
+        f"volume 'w' refers to '{pool.parent}/other', which is no volume of a running pool",
+    )
+
+
+def test_s17_vmdk_descriptor_of_a_host_file(pool: Path) -> None:
+    (pool / "v.vmdk").write_text(VMDK.format(secret=pool.parent / "secret"))
+    refused(pool, "v.vmdk", elsewhere(pool, "v.vmdk"))
+
+
+def test_s19_backing_chain_without_end(pool: Path) -> None:
+    image(pool, "v", "-u", "-b", "v", "-F", "qcow2")
+    refused(pool, "v", "the backing chain of volume 'v' has no end")
+
+
+def test_backing_file_in_another_running_pool_is_followed(pool: Path) -> None:
+    other = pool.parent / "bases"
+    other.mkdir()
+    storagectl(pool.parent, "pool-create-as", "b", "dir", "--target", str(other))
+    image(other, "base")
+    image(pool, "v", "-b", str(other / "base"), "-F", "qcow2")
+    assert storagectl(pool.parent, "vol-clone", "v", "copy", "p").status == 0
+    assert storagectl(pool.parent, "pool-destroy", "b").status == 0
+    assert storagectl(pool.parent, "vol-clone", "v", "copy2", "p").status == 1
