@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from storagectl import backends
 from storagectl.errors import (
     InternalError,
+    InvalidArgument,
     OperationFailed,
     OperationInvalid,
     PoolNotFound,
@@ -212,6 +213,7 @@ class Pools:
         """
         backend = backends.load(pool, self.host)
         try:
+            require_absolute(pool)
             if build or overwrite or no_overwrite:
                 backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             backend.start()
@@ -255,6 +257,7 @@ class Pools:
                     "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and"
                     " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
                 )
+            require_absolute(entry.pool)
             entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             self._settle(entry.backend)
 
@@ -311,6 +314,12 @@ class Pools:
                 raise OperationFailed(
                     f"pool '{other.name}' already exists with uuid {other.pool.uuid}"
                 )
+
+
+def require_absolute(pool: Pool) -> None:
+    """Raise InvalidArgument for a target that would be another folder from elsewhere."""
+    if not pool.target.startswith("/"):
+        raise InvalidArgument(f"target path '{pool.target}' is not absolute")
 
 
 def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:

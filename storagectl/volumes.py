@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl import backends
@@ -223,12 +224,14 @@ class Volumes:
     def upload(self, found: Found, source: int, *, offset: int, length: int, sparse: bool) -> None:
         """Write the rest of an open file into a volume, from `offset`, `length` bytes (0: all).
 
-        Nothing is written when it would not fit.
+        Nothing is written when it would not fit.  An image in a format of its own, such as
+        qcow2, grows as the data needs.
         """
         from storagectl.host import bulk
 
         with self.pools.using(found.entry.name), self._opened(found.volume, write=True) as fd:
-            room = os.lseek(fd, 0, os.SEEK_END) - offset
+            grows = found.volume.type == "file" and found.volume.format != "raw"
+            room = sys.maxsize if grows else os.lseek(fd, 0, os.SEEK_END) - offset
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 whole = not length or length > room
                 bulk.stream_in(source, fd, room if whole else length, offset, whole=whole)

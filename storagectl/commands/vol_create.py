@@ -133,18 +133,17 @@ def vol_clone(
     reflink: bool,
     print_xml: bool,
 ) -> None:
-    from storagectl.commands.xml import renamed
-    from storagectl.volxml import format_volume, parse_volume
-
     source = session.volumes.find(vol, pool)
-    row = POOL_TYPES[source.entry.pool.type]
-    document = renamed(format_volume(source.volume, row), newname)
     if print_xml:
-        output.write(document)
+        from storagectl.commands.xml import renamed
+        from storagectl.volxml import format_volume
+
+        row = POOL_TYPES[source.entry.pool.type]
+        output.write(renamed(format_volume(source.volume, row), newname))
         return
     session.volumes.create_from(
         source.entry.name,
-        parse_volume(document, row, capacity_optional=True),
+        source.volume.replace(name=newname),
         source,
         metadata=prealloc_metadata,
         reflink=reflink,

@@ -22,15 +22,16 @@ def show_xml(document: str, xpath: str | None, wrap: bool) -> None:
         return
     from lxml import etree
 
-    root = etree.fromstring(document, etree.XMLParser(remove_blank_text=True))
+    root = parsed(document)
     prefixes = {prefix: uri for prefix, uri in root.nsmap.items() if prefix}
     try:
         found: Any = root.getroottree().xpath(xpath, namespaces=prefixes)
-    except etree.XPathError as error:
+    except (etree.XPathError, ValueError) as error:
         sys.stderr.write(f"XPath error : {error}\n")
         return
     if not isinstance(found, list):
         raise InternalError(f"Incorrect xpath '{xpath}'")
+    found = [node for node in found if not isinstance(node, tuple)]  # namespace declarations
     if not wrap:
         output.write("".join(f"{as_text(node)}\n" for node in found))
         return
@@ -45,6 +46,19 @@ def show_xml(document: str, xpath: str | None, wrap: bool) -> None:
         else:
             nodes.text = (nodes.text or "") + node
     output.write(etree.tostring(nodes, encoding="unicode", pretty_print=True))
+
+
+def parsed(document: str) -> Any:
+    """Return the root of one of our own documents.
+
+    Raises: InternalError for names that are no UTF-8, which no XML can carry.
+    """
+    from lxml import etree
+
+    try:
+        return etree.fromstring(document, etree.XMLParser(remove_blank_text=True))
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise InternalError("a name in the document is not UTF-8") from error
 
 
 def as_text(node: Any) -> str:
@@ -64,8 +78,9 @@ def renamed(document: str, name: str) -> str:
     """Return a volume's document with another name, in libxml2's style, for vol-clone."""
     from lxml import etree
 
-    root = etree.fromstring(document)
-    element = root.find("name")
-    assert element is not None
-    element.text = name
+    try:
+        root = etree.fromstring(document)
+        root.find("name").text = name  # type: ignore[union-attr]
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise InternalError("a name in the document is not UTF-8") from error
     return etree.tostring(root, encoding="unicode")

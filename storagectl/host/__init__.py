@@ -223,7 +223,8 @@ class Host:
         "no" sets it, "yes" clears it, None sets it where the file system has it.
         Source: libvirt 9.0.0 virFileSetCOW in src/util/virfile.c.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with system_errors(f"cannot open directory '{path}'"):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._change_flag(fd, NOCOW, wanted=True)
             if cow == "yes":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MiB = 1024 * 1024
 # made by the image's recipe; no other machine has it
 IN_GUEST = os.path.exists("/etc/storagectl-lab")
+SYSTEMD = os.path.exists("/run/systemd/system")
 # emulated, the guest is twenty times slower than the machine it runs on
 PATIENCE_S = 60
 WORK = "/var/tmp"
@@ -412,7 +413,7 @@ def _flush_multipath() -> None:
 def nfs_server() -> Iterator[None]:
     """An NFS server for versions 3 and 4, with nothing exported."""
     with ExitStack() as stack:
-        if os.path.exists("/run/systemd/system"):
+        if SYSTEMD:
             run("systemctl", "start", "nfs-server")
             yield
             return
@@ -517,6 +518,11 @@ def iscsid() -> Iterator[None]:
     # iscsiadm fails with status 6 without it
     os.makedirs("/run/lock/iscsi", exist_ok=True)
     run("modprobe", "iscsi_tcp")
+    if SYSTEMD:
+        # it has iscsid's socket
+        run("systemctl", "start", "iscsid")
+        yield
+        return
     with daemon("iscsid", "-f"):
         yield
 

@@ -1,4 +1,4 @@
-"""S15 to S17: an image whose header leads elsewhere gives nothing away and changes nothing."""
+"""Odd and hostile input: images that lead elsewhere (S15 to S17), strange names and paths."""
 
 from __future__ import annotations
 
@@ -95,3 +95,38 @@ def test_backing_file_in_another_running_pool_is_followed(pool: Path) -> None:
     assert storagectl(pool.parent, "vol-clone", "v", "copy", "p").status == 0
     assert storagectl(pool.parent, "pool-destroy", "b").status == 0
     assert storagectl(pool.parent, "vol-clone", "v", "copy2", "p").status == 1
+
+
+def test_a_qcow2_volume_grows_as_an_upload_needs(pool: Path) -> None:
+    image(pool, "small")
+    source = pool.parent / "source.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source), "1M"], check=True)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 1M", str(source)],
+                   check=True, capture_output=True)  # fmt: skip
+    assert source.stat().st_size > (pool / "small").stat().st_size
+    assert storagectl(pool.parent, "vol-upload", "small", str(source), "p").status == 0
+    assert (pool / "small").read_bytes() == source.read_bytes()
+
+
+def test_names_that_are_not_utf_8_end_in_an_error(pool: Path) -> None:
+    (pool / "a\udcff").write_bytes(b"x")
+    assert (
+        "not UTF-8"
+        in storagectl(pool.parent, "vol-dumpxml", "a\udcff", "p", "--xpath", "//name").stderr
+    )
+    assert (
+        "not UTF-8"
+        in storagectl(pool.parent, "vol-clone", "a\udcff", "b", "p", "--print-xml").stderr
+    )
+    assert storagectl(pool.parent, "vol-clone", "a\udcff", "b", "p").status == 0
+    answer = storagectl(pool.parent, "vol-dumpxml", "b", "p", "--xpath", "//\udcff")
+    assert (answer.status, answer.stdout) == (0, "\n")
+    assert answer.stderr.startswith("XPath error : ")
+    answer = storagectl(pool.parent, "vol-dumpxml", "b", "p", "--xpath", "//namespace::*")
+    assert (answer.status, answer.stdout) == (0, "\n")
+
+
+def test_a_relative_target_is_refused_when_it_would_be_used(pool: Path) -> None:
+    assert storagectl(pool.parent, "pool-define-as", "r", "dir", "--target", "r").status == 0
+    for command in ("pool-build", "pool-start"):
+        assert "is not absolute" in storagectl(pool.parent, command, "r").stderr
