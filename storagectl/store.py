@@ -235,15 +235,23 @@ def folders(root: str | None) -> tuple[str, str]:
         )
     if os.geteuid() == 0:
         return "/etc/storagectl/storage", "/run/storagectl"
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    run = os.environ.get("XDG_RUNTIME_DIR")
-    if run:
+    config = user_folder("XDG_CONFIG_HOME", "~/.config")
+    run = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(run):
         run = os.path.join(run, "storagectl")
     else:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        cache = user_folder("XDG_CACHE_HOME", "~/.cache")
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
             run = os.path.join(cache, "storagectl", stream.read().strip())
     return os.path.join(config, "storagectl/storage"), run
+
+
+def user_folder(variable: str, default: str) -> str:
+    """Return a folder of the user's; what is not absolute does not count, as XDG has it."""
+    for path in (os.environ.get(variable, ""), os.path.expanduser(default)):
+        if os.path.isabs(path):
+            return path
+    raise SystemFailure(f"no folder for {variable}: neither it nor HOME is set", action="")
 
 
 def lock_holders(inode: int) -> list[tuple[str, str]]:
