@@ -15,7 +15,7 @@ _storagectl_options() { # COMMAND: sets options
         pool-capabilities) options='' ;;
         pool-create) options='file:file build:flag no-overwrite:flag overwrite:flag' ;;
         pool-create-as) options='name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag' ;;
-        pool-define) options='file:file' ;;
+        pool-define) options='file:file validate:flag' ;;
         pool-define-as) options='name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text' ;;
         pool-delete) options='pool:pool-inactive' ;;
         pool-destroy) options='pool:pool-active' ;;
@@ -29,9 +29,9 @@ _storagectl_options() { # COMMAND: sets options
         pool-undefine) options='pool:pool-inactive' ;;
         pool-uuid) options='pool:pool-all' ;;
         vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag' ;;
-        vol-create) options='pool:pool-active file:file prealloc-metadata:flag' ;;
+        vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag' ;;
         vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag' ;;
-        vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag' ;;
+        vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag' ;;
         vol-delete) options='vol:volume-pool pool:pool-active delete-snapshots:flag' ;;
         vol-download) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag' ;;
         vol-dumpxml) options='vol:volume-pool pool:pool-active xpath:text= wrap:flag' ;;

@@ -55,7 +55,7 @@ function __storagectl_options --argument-names command
         case pool-create-as
             printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag
         case pool-define
-            printf '%s\n' file:file
+            printf '%s\n' file:file validate:flag
         case pool-define-as
             printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text
         case pool-delete
@@ -83,11 +83,11 @@ function __storagectl_options --argument-names command
         case vol-clone
             printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag
         case vol-create
-            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag
         case vol-create-as
             printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag
         case vol-delete
             printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag
         case vol-download

@@ -64,6 +64,12 @@ class XmlSyntaxError(StorageError):
     """Not well-formed: the detail has the place, the line and a caret."""
 
 
+class SchemaError(StorageError):
+    """Not what the schema allows: the detail ends with a newline, as virsh prints it."""
+
+    prefix = "XML document failed to validate against schema: "
+
+
 class ConfigUnsupported(StorageError):
     prefix = "unsupported configuration: "
 

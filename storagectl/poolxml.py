@@ -43,6 +43,7 @@ from storagectl.xmltree import (
     missing_attribute,
     parse,
     plain,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -115,17 +116,23 @@ def check_name(name: str) -> None:
         raise XmlError(f"name {name} is longer than {NAME_LIMIT} bytes")
 
 
-def parse_pool(text: bytes | str, *, new_uuid: Callable[[], str] = random_uuid) -> Pool:
+def parse_pool(
+    text: bytes | str, *, new_uuid: Callable[[], str] = random_uuid, validated: bool = False
+) -> Pool:
     """Return the pool that a document defines; `new_uuid` gives a missing UUID.
+
+    With `validated` the document must be as the schema says.
 
     Sizes and free extents are not read.  A type that we do not serve is read as far as
     its row in POOL_TYPES goes: the caller refuses it.
 
-    Raises: XmlError, XmlSyntaxError, ConfigUnsupported, NoSupport, InternalError.
+    Raises: XmlError, XmlSyntaxError, SchemaError, ConfigUnsupported, NoSupport, InternalError.
     Source: libvirt 9.0.0 virStoragePoolDefParseXML, whose order of checks this keeps.
     """
     root = parse(text, "(storage_pool_definition)")
     expect_root(root, "pool")
+    if validated:
+        validate(text, "storagepool")
     kind = choice(root, "type", tuple(POOL_TYPES))
     if kind is None:
         raise missing_attribute(root, "type")

@@ -17,6 +17,7 @@ from storagectl.xmltree import (
     integer,
     missing_attribute,
     parse,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -29,18 +30,23 @@ FEATURES = ("lazy_refcounts", "extended_l2")
 BILLION = 10**9
 
 
-def parse_volume(text: bytes | str, row: PoolType, *, capacity_optional: bool) -> Volume:
+def parse_volume(
+    text: bytes | str, row: PoolType, *, capacity_optional: bool, validated: bool = False
+) -> Volume:
     """Return the volume that a document describes, for a pool of the type `row`.
 
     With `capacity_optional` a missing capacity is 0 and the caller's to fill in, as is
     one with a backing store.  A missing allocation is the capacity.  Key, path and type
-    are what the document says: the backend knows better.
+    are what the document says: the backend knows better.  With `validated` the document must
+    be as the schema says.
 
-    Raises: XmlError, XmlSyntaxError, ConfigUnsupported, InvalidArgument, Overflow.
+    Raises: XmlError, XmlSyntaxError, SchemaError, ConfigUnsupported, InvalidArgument, Overflow.
     Source: libvirt 9.0.0 virStorageVolDefParseXML, whose order of checks this keeps.
     """
     root = parse(text, "(storage_volume_definition)")
     expect_root(root, "volume")
+    if validated:
+        validate(text, "storagevol")
     name = root.text_of("name")
     if name is None:
         raise XmlError("missing volume name element")

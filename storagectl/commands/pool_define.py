@@ -69,11 +69,12 @@ def build_options(function: Any) -> Any:
     "Failed to define pool from {file}",
 )
 @value("file", "file containing an XML pool description", required=True)
+@flag("validate", "validate the XML against the schema")
 @click.pass_obj
-def pool_define(session: Session, file: str) -> None:
+def pool_define(session: Session, file: str, validate: bool) -> None:
     from storagectl.poolxml import parse_pool
 
-    pool = parse_pool(read_file(file))
+    pool = parse_pool(read_file(file), validated=validate)
     session.pools.define(pool)
     session.say(f"Pool {pool.name} defined from {file}")
 

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 @value("pool", "pool name", required=True)
 @value("file", "file containing an XML vol description", required=True)
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
+@flag("validate", "validate the XML against the schema")
 @click.pass_obj
-def vol_create(session: Session, pool: str, file: str, prealloc_metadata: bool) -> None:
+def vol_create(
+    session: Session, pool: str, file: str, prealloc_metadata: bool, validate: bool
+) -> None:
     from storagectl.volxml import parse_volume
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
-    volume = parse_volume(read_file(file), row, capacity_optional=False)
+    volume = parse_volume(read_file(file), row, capacity_optional=False, validated=validate)
     session.volumes.create(pool, volume, metadata=prealloc_metadata)
     session.say(f"Vol {volume.name} created from {file}")
 
@@ -93,6 +96,7 @@ def vol_create_as(
 @value("inputpool", "pool name or uuid of the input volume's pool")
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("reflink", "use btrfs COW lightweight copy")
+@flag("validate", "validate the XML against the schema")
 @click.pass_obj
 def vol_create_from(
     session: Session,
@@ -102,12 +106,13 @@ def vol_create_from(
     inputpool: str | None,
     prealloc_metadata: bool,
     reflink: bool,
+    validate: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     source = session.volumes.find(vol, inputpool, pool_option="inputpool")
-    volume = parse_volume(read_file(file), row, capacity_optional=True)
+    volume = parse_volume(read_file(file), row, capacity_optional=True, validated=validate)
     session.volumes.create_from(pool, volume, source, metadata=prealloc_metadata, reflink=reflink)
     session.say(f"Vol {volume.name} created from input vol {source.volume.name}")
 

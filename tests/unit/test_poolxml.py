@@ -28,6 +28,7 @@ from storagectl.poolxml import (
     random_uuid,
     sanitize,
 )
+from storagectl.xmltree import validate
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.name.removesuffix(".in.xml") for path in GOLDEN.glob("pool-*.in.xml"))
@@ -597,6 +598,12 @@ def test_written_pools_are_read_back(pool: model.Pool) -> None:
     shown = format_pool(pool)
     assert parse_pool(shown) == pool
     assert format_pool(parse_pool(shown)) == shown
+
+
+@PATIENT
+@given(pools())
+def test_written_pools_are_as_the_schema_says(pool: model.Pool) -> None:
+    validate(format_pool(pool), "storagepool")
 
 
 @PATIENT
