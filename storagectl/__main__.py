@@ -35,7 +35,10 @@ def main() -> None:
     fill_closed_streams()
     for name in SELDOM_NEEDED:
         sys.modules.setdefault(name, Deferred(name))
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def run(args: list[str]) -> int:

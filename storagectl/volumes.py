@@ -155,6 +155,7 @@ class Volumes:
                     "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
                 )
             with self._layout(entry.backend):
+                require_unmoved(found)
                 method(found.volume)
 
     @contextlib.contextmanager
@@ -194,6 +195,7 @@ class Volumes:
                 raise OperationFailed("Not enough space left in storage pool")
             resize = backends.require(entry.backend, "resize_volume")
             self._require_known_files(volume)
+            require_unmoved(found)
             resize(volume, capacity, allocate=allocate, shrink=shrink)
 
     def _require_known_files(self, volume: Volume) -> None:
@@ -229,7 +231,7 @@ class Volumes:
         """
         from storagectl.host import bulk
 
-        with self.pools.using(found.entry.name), self._opened(found.volume, write=True) as fd:
+        with self.pools.using(found.entry.name), self._opened(found, write=True) as fd:
             grows = found.volume.type == "file" and found.volume.format != "raw"
             room = sys.maxsize if grows else os.lseek(fd, 0, os.SEEK_END) - offset
             if not stat.S_ISREG(os.fstat(source).st_mode):
@@ -253,8 +255,10 @@ class Volumes:
         """Write a volume's content into an open, empty file; holes stay holes."""
         from storagectl.host import bulk
 
-        with self.pools.using(found.entry.name), self._opened(found.volume, write=False) as fd:
+        with self.pools.using(found.entry.name), self._opened(found, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
+            if offset > size and found.volume.type == "block":
+                raise InvalidArgument(f"offset {offset} is past the end of '{found.volume.path}'")
             rest = max(size - offset, 0)
             count = min(rest, length) if length else rest
             if stat.S_ISREG(os.fstat(target).st_mode):
@@ -276,7 +280,7 @@ class Volumes:
             if algorithm == "trim":
                 raise ArgumentUnsupported("'trim' algorithm not supported")
             if algorithm == "zero":
-                with self._opened(volume, write=True) as fd:
+                with self._opened(found, write=True) as fd:
                     status = os.fstat(fd)
                     if volume.type == "file" and status.st_blocks < status.st_size // 512:
                         os.ftruncate(fd, 0)
@@ -285,19 +289,35 @@ class Volumes:
                     else:
                         bulk.zero(fd, 0, os.lseek(fd, 0, os.SEEK_END))
             else:
-                with self._opened(volume, write=True):
+                with self._opened(found, write=True):
                     pass
                 self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
 
     @contextlib.contextmanager
-    def _opened(self, volume: Volume, *, write: bool) -> Iterator[int]:
+    def _opened(self, found: Found, *, write: bool) -> Iterator[int]:
+        volume, backend = found.volume, found.entry.backend
         if volume.type == "dir":
             raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
         with contextlib.ExitStack() as stack:
             with system_errors(f"cannot open volume '{volume.path}'"):
-                fd = stack.enter_context(self.host.opened(volume.path, write=write))
+                fd = stack.enter_context(
+                    self.host.opened(volume.path, write=write, follow=backend.stable_links)
+                )
+            require_unmoved(found)
             with system_errors(f"cannot move data of volume '{volume.path}'"):
                 yield fd
+
+
+def require_unmoved(found: Found) -> None:
+    """Raise VolumeNotFound when another part of the source has the volume's name by now.
+
+    Partitions are renumbered when a logical one before them is deleted.
+    """
+    volume = found.volume
+    if volume.extents:
+        now = found.entry.backend.volume(volume.name)
+        if now is None or now.extents != volume.extents:
+            raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
 
 
 def sanitized(path: str) -> str:

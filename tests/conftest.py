@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from storagectl.host import Host
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ON_CI = os.environ.get("STORAGECTL_CI") == "1"
+
+# A busy machine is no failure, and CI runs the same examples each time.
+settings.register_profile("storagectl", deadline=None, derandomize=ON_CI)
+settings.load_profile("storagectl")
 
 
 class NoRealCommands(BaseException):

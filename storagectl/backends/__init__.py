@@ -37,10 +37,12 @@ class Backend:
     """One pool on the host.  Nothing is remembered between two calls.
 
     `one_layout` says that volumes are carved out of one thing, such as a partition
-    table, so that two commands must not create or delete at the same time.
+    table, so that two commands must not create or delete at the same time.  `stable_links`
+    says that a volume's path may be a link that the host keeps for its device.
     """
 
     one_layout = False
+    stable_links = True
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool

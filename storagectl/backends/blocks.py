@@ -45,7 +45,10 @@ def fill(backend: Backend, volume: Volume, source: Volume) -> None:
     """Copy all bytes of a raw volume to the start of a block volume."""
     host = backend.host
     try:
-        with host.opened(source.path) as reading, host.opened(volume.path, write=True) as writing:
+        with (
+            host.opened(source.path) as reading,
+            host.opened(volume.path, write=True, follow=True) as writing,
+        ):
             length = os.lseek(reading, 0, os.SEEK_END)
             bulk.copy_with_holes(reading, writing, 0, 0, length)
             os.fsync(writing)

@@ -149,6 +149,9 @@ def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:
 def create_from(
     host: Host, target: str, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
 ) -> None:
+    if volume.format == "dir" and source.type == "dir":
+        create(host, target, volume, metadata=metadata)
+        return
     path = free_path(target, volume)
     if volume.format == "dir" or source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")

@@ -28,6 +28,8 @@ POOL_MODE = 0o711
 class Directory(Backend):
     """A folder; every file and sub-folder in it is a volume."""
 
+    stable_links = False
+
     def is_active(self) -> bool:
         return os.path.isdir(self.pool.target)
 
@@ -55,7 +57,8 @@ class Directory(Backend):
         self.host.make_parents(target)
         made = self.host.make_folder(target, POOL_MODE if wanted.mode is None else wanted.mode)
         if not made or wanted.owner is not None or wanted.group is not None:
-            self.host.set_owner_and_mode(target, wanted.owner, wanted.group, wanted.mode)
+            place = os.path.realpath(target)
+            self.host.set_owner_and_mode(place, wanted.owner, wanted.group, wanted.mode)
         self.host.set_nocow(target, self.pool.cow)
 
     def refresh(self) -> None:

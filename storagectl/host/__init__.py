@@ -278,11 +278,11 @@ class Host:
             self.sync_folder(folder)
 
     @contextlib.contextmanager
-    def opened(self, path: str, *, write: bool = False) -> Iterator[int]:
+    def opened(self, path: str, *, write: bool = False, follow: bool = False) -> Iterator[int]:
         """Open a volume and lock it, shared for reading and alone for writing.
 
-        A file is never opened through a symlink for writing, and a block device
-        that is mounted or held otherwise is never opened for writing.
+        For writing nothing is opened through a symlink, but with `follow`, which is for
+        the stable links of devices, and no block device that is mounted or held otherwise.
 
         Raises: OSError; ResourceBusy when another process is working on it.
         """
@@ -291,8 +291,9 @@ class Host:
         flags = os.O_RDONLY | os.O_CLOEXEC
         is_block = False
         if write:
-            is_block = stat.S_ISBLK(os.stat(path).st_mode)
-            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_block else os.O_NOFOLLOW)
+            path = os.path.realpath(path) if follow else path
+            is_block = stat.S_ISBLK(os.lstat(path).st_mode)
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_block else 0)
         fd = os.open(path, flags | os.O_NONBLOCK)
         try:
             mode = os.fstat(fd).st_mode
@@ -343,7 +344,10 @@ class Host:
         """Write zeros over ranges (offset, length in bytes) of a device that nobody uses."""
         from storagectl.host import bulk
 
-        with system_errors(f"cannot zero '{device}'"), self.opened(device, write=True) as fd:
+        with (
+            system_errors(f"cannot zero '{device}'"),
+            self.opened(device, write=True, follow=True) as fd,
+        ):
             for offset, length in ranges:
                 bulk.zero(fd, offset, length)
 

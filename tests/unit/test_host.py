@@ -504,16 +504,27 @@ def test_s22_opened_takes_files_and_disks_only(
 def test_s22_a_disk_swapped_for_a_file_is_refused(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look and the open: links are followed for disks only."""
+    """Between the look and the open."""
+    (tmp_path / "v").write_text("x")
+    fake = os.stat_result((stat.S_IFBLK | 0o600, *[0] * 9))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", lambda path: fake)
+        with (
+            pytest.raises(OSError, match="not a regular file or block device"),
+            host.opened(str(tmp_path / "v"), write=True),
+        ):
+            pass
+
+
+def test_s22_links_are_followed_for_writing_only_where_the_host_keeps_them(
+    host: Host, tmp_path: Path
+) -> None:
     (tmp_path / "real").write_text("x")
     (tmp_path / "v").symlink_to("real")
-    fake = os.stat_result((stat.S_IFBLK | 0o600, *[0] * 9))
-    monkeypatch.setattr(os, "stat", lambda path: fake)
-    with (
-        pytest.raises(OSError, match="not a regular file or block device"),
-        host.opened(str(tmp_path / "v"), write=True),
-    ):
+    with pytest.raises(OSError), host.opened(str(tmp_path / "v"), write=True):  # noqa: PT011
         pass
+    with host.opened(str(tmp_path / "v"), write=True, follow=True) as fd:
+        assert os.pread(fd, 1, 0) == b"x"
 
 
 @pytest.mark.parametrize(("first", "second", "fine"), [

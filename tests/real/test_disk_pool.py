@@ -1,0 +1,75 @@
+"""Disk pools by the program itself: copies between pools, and partitions that move."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from scratch import MIB, Program, Scratch
+
+from storagectl.errors import VolumeNotFound
+from storagectl.host import Host
+from storagectl.pools import Pools
+from storagectl.store import Store
+from storagectl.volumes import Volumes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def disk(ctl: Program, scratch: Scratch) -> str:
+    """A running pool `d` on a disk with a dos table; its device's name."""
+    device = scratch.loop(128 * MIB)
+    ctl.ok("pool-define-as", "d", "disk", "--source-dev", device, "--source-format", "dos",
+           "--target", "/dev")  # fmt: skip
+    ctl.ok("pool-build", "d")
+    ctl.ok("pool-start", "d")
+    return os.path.basename(device)
+
+
+def test_s57_a_partition_that_was_renumbered_meanwhile_is_not_deleted(
+    ctl: Program, disk: str
+) -> None:
+    for number in (1, 2, 3):
+        ctl.ok("vol-create-as", "d", f"{disk}p{number}", "4M")
+    ctl.ok("vol-create-as", "d", f"{disk}p4", "64M", "--format", "extended")
+    for number, size in ((5, "5M"), (6, "6M"), (7, "7M"), (8, "8M")):
+        ctl.ok("vol-create-as", "d", f"{disk}p{number}", size)
+    host = Host()
+    volumes = Volumes(Pools(Store(host, str(ctl.root)), host))
+    first, second = (volumes.find(f"{disk}p{number}", "d") for number in (5, 6))
+    volumes.delete(first, snapshots=False)
+    with pytest.raises(VolumeNotFound):
+        volumes.delete(second, snapshots=False)
+    with pytest.raises(VolumeNotFound):
+        volumes.wipe(second, "zero")
+    left = sorted(v.capacity // MIB for v in volumes.all("d", details=True) if v.name[-1] > "4")
+    assert left == [6, 7, 8]
+
+
+def test_content_goes_from_a_folder_to_a_partition_and_back(
+    ctl: Program, scratch: Scratch, disk: str
+) -> None:
+    folder: Path = scratch.folder / "files"
+    ctl.ok("pool-create-as", "f", "dir", "--target", folder, "--build")
+    ctl.ok("vol-create-as", "f", "a", "8M", "--allocation", "0")
+    content = os.urandom(MIB)
+    with open(folder / "a", "r+b") as stream:
+        stream.seek(3 * MIB)
+        stream.write(content)
+    new = scratch.folder / "new.xml"
+    new.write_text(f"<volume><name>{disk}p1</name><capacity unit='M'>8</capacity></volume>")
+    ctl.ok("vol-create-from", "d", new, "a", "--inputpool", "f")
+    ctl.ok("vol-download", f"{disk}p1", scratch.folder / "back", "d")
+    assert (scratch.folder / "back").read_bytes() == (folder / "a").read_bytes()
+    new.write_text("<volume><name>b.qcow2</name><target><format type='qcow2'/></target></volume>")
+    ctl.ok("vol-create-from", "f", new, f"{disk}p1", "--inputpool", "d")
+    new.write_text(f"<volume><name>{disk}p2</name></volume>")
+    ctl.ok("vol-create-from", "d", new, "b.qcow2", "--inputpool", "f")
+    ctl.ok("vol-download", f"{disk}p2", scratch.folder / "again", "d")
+    assert (scratch.folder / "again").read_bytes() == (folder / "a").read_bytes()
+    ctl.refused("vol-download", f"{disk}p2", scratch.folder / "x", "d", "--offset", 9 * MIB)
