@@ -177,7 +177,8 @@ class Volumes:
             if delta:
                 change = -min(capacity, volume.capacity) if shrink else capacity
                 capacity = volume.capacity + change
-            if capacity < volume.allocation:
+            given_back = shrink and entry.backend.shrinks_allocation
+            if capacity < volume.allocation and not given_back:
                 raise InvalidArgument("can't shrink capacity below existing allocation")
             if capacity < volume.capacity and not shrink:
                 raise InvalidArgument(

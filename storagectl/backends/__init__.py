@@ -38,9 +38,11 @@ class Backend:
 
     `one_layout` says that volumes are carved out of one thing, such as a partition
     table, so that two commands must not create or delete at the same time.
+    `shrinks_allocation` says that shrinking a volume gives back what it had allocated.
     """
 
     one_layout = False
+    shrinks_allocation = False
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool
