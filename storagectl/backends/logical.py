@@ -136,12 +136,16 @@ class Logical(Backend):
         group = self._group()
         if group is None:
             raise ConfigUnsupported(f"cannot find logical volume group name '{self.group}'")
+        self._require_devices(group)
+        return group
+
+    def _require_devices(self, group: Group) -> None:
+        """Refuse a group that has the name but none of the pool's devices."""
         if not self._has_our_devices(group):
             raise ConfigUnsupported(
                 f"cannot find any matching source devices for logical volume group '{self.group}'",
                 hint=f"'{self.group}' is on {', '.join(group.devices)}",
             )
-        return group
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
         """Yield the active volumes.  Thin pools hold thin volumes and are none themselves."""
@@ -289,7 +293,7 @@ class Logical(Backend):
         """Remove the group with its volumes, and the labels of the devices in the definition."""
         group = self._group()
         if group is not None:
-            group = self._require_group()
+            self._require_devices(group)
             require_ours(group)
             others = [device for device in group.devices if not is_among(device, self.devices)]
             if self.devices and others:
@@ -345,7 +349,7 @@ class Logical(Backend):
             if path == volume.backing.path or (
                 number is not None and devices.device_number(path) == number
             ):
-                if other.kind == lvm.SNAPSHOT:
+                if other.kind in lvm.SNAPSHOTS:
                     raise OperationUnsupported(f"'{path}' is a snapshot; LVM has none of snapshots")
                 return path
         raise InvalidArgument(
@@ -369,7 +373,7 @@ class Logical(Backend):
         snapshots = [
             other.name
             for other in self._logical_volumes()
-            if other.kind == lvm.SNAPSHOT and other.origin == volume.name
+            if other.kind in lvm.SNAPSHOTS and other.origin == volume.name
         ]
         if snapshots:
             raise OperationInvalid(
@@ -391,7 +395,7 @@ class Logical(Backend):
         found = next((v for v in self._logical_volumes() if v.name == volume.name), None)
         if found is None:
             raise OperationFailed(f"logical volume '{volume.name}' is gone")
-        if found.kind == lvm.SNAPSHOT:
+        if found.kind in lvm.SNAPSHOTS:
             raise NoSupport(f"logical volume '{volume.path}' is a snapshot and cannot be resized")
         size = -(-capacity // found.extent_size) * found.extent_size
         if size > found.size:
@@ -404,7 +408,7 @@ class Logical(Backend):
 
     def check_wipe(self, volume: Volume) -> None:
         for found in self._logical_volumes():
-            if found.name == volume.name and found.kind == lvm.SNAPSHOT:
+            if found.name == volume.name and found.kind in lvm.SNAPSHOTS:
                 raise NoSupport(
                     f"logical volume '{volume.path}' is sparse, volume wipe not supported"
                 )

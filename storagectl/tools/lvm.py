@@ -33,8 +33,7 @@ GROUP_NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
 PLACE = re.compile(r"(.*)\((\d+)\)")
 
 # The first letter of lv_attr.
-THIN_POOL = "t"
-SNAPSHOT = "s"
+SNAPSHOTS = frozenset("sS")
 THIN = "V"
 INNER_POOLS = frozenset("td")
 
