@@ -176,7 +176,12 @@ class Logical(Backend):
         if found.kind == lvm.THIN and found.data_percent is not None:
             volume.allocation = round(found.size * found.data_percent / 100)
         if found.origin is not None:
-            volume.backing = BackingStore(self._path(found.origin))
+            origin = self._path(found.origin)
+            volume.backing = BackingStore(origin)
+            if devices.device_number(origin) is not None:
+                permissions, timestamps = looks(origin)
+                volume.backing.permissions = permissions
+                volume.backing.timestamps = timestamps
         volume.extents = [
             SourceExtent(device, start, start + segment.size)
             for segment in found.segments
@@ -184,11 +189,7 @@ class Logical(Backend):
         ]
         if devices.device_number(path) is not None:
             volume.capacity = volume.physical = devices.device_size(path)
-            status = os.stat(path)
-            volume.permissions = Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid)
-            volume.timestamps = Timestamps(
-                status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
-            )
+            volume.permissions, volume.timestamps = looks(path)
         return volume
 
     # The group as a whole
@@ -412,6 +413,15 @@ class Logical(Backend):
                 raise NoSupport(
                     f"logical volume '{volume.path}' is sparse, volume wipe not supported"
                 )
+
+
+def looks(path: str) -> tuple[Permissions, Timestamps]:
+    """Return owner, group, mode and times of a device."""
+    status = os.stat(path)
+    return (
+        Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid),
+        Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
+    )
 
 
 def refusal(group: Group) -> str | None:
