@@ -371,9 +371,10 @@ class Logical(Backend):
 
     def delete_volume(self, volume: Volume) -> None:
         devices.settle(self.host)
+        found = self._logical_volumes()
         snapshots = [
             other.name
-            for other in self._logical_volumes()
+            for other in found
             if other.kind in lvm.SNAPSHOTS and other.origin == volume.name
         ]
         if snapshots:
@@ -381,19 +382,21 @@ class Logical(Backend):
                 f"logical volume '{volume.name}' has snapshots, which would be lost:"
                 f" {', '.join(snapshots)}"
             )
-        self._require_unused(volume)
+        self._require_unused(volume, found)
         self.host.change(lvm.lvremove(volume.path))
         devices.settle(self.host)
 
-    def _require_unused(self, volume: Volume) -> None:
-        for other in self._logical_volumes():
+    def _require_unused(self, volume: Volume, found: list[LogicalVolume]) -> None:
+        for other in found:
             if other.name == volume.name and other.open:
                 raise ResourceBusy(
                     f"logical volume '{volume.name}' is in use: {self._user(volume.name)}"
                 )
 
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
-        found = next((v for v in self._logical_volumes() if v.name == volume.name), None)
+        devices.settle(self.host)
+        volumes = self._logical_volumes()
+        found = next((other for other in volumes if other.name == volume.name), None)
         if found is None:
             raise OperationFailed(f"logical volume '{volume.name}' is gone")
         if found.kind in lvm.SNAPSHOTS:
@@ -402,8 +405,7 @@ class Logical(Backend):
         if size > found.size:
             self.host.change(lvm.lvextend(volume.path, size))
         elif size < found.size:
-            devices.settle(self.host)
-            self._require_unused(volume)
+            self._require_unused(volume, volumes)
             self.host.change(lvm.lvreduce(volume.path, size))
         devices.settle(self.host)
 

@@ -342,13 +342,13 @@ def named(name: str) -> Volume:
 
 def test_delete_volume() -> None:
     path = f"/dev/{VG}/snap"
-    backend, host = make(volumes(), volumes(), (["lvremove", "-f", path], "", 0))
+    backend, host = make(volumes(), (["lvremove", "-f", path], "", 0))
     with host:
         backend.delete_volume(named("snap"))
     backend, host = make(volumes())
     with host, pytest.raises(OperationInvalid, match="has snapshots, which would be lost: snap"):
         backend.delete_volume(named("lin.e-ar+1"))
-    backend, host = make(volumes(), volumes("lvs-open"))
+    backend, host = make(volumes("lvs-open"))
     with host, pytest.raises(ResourceBusy, match="'two' is in use: in use"):
         backend.delete_volume(named("two"))
 
@@ -362,9 +362,7 @@ def test_resize() -> None:
     backend, host = make(volumes())
     with host:
         backend.resize_volume(volume, 8 * MIB, allocate=False, shrink=False)
-    backend, host = make(
-        volumes(), volumes(), (["lvreduce", "--yes", "--size", "4194304b", path], "", 0)
-    )
+    backend, host = make(volumes(), (["lvreduce", "--yes", "--size", "4194304b", path], "", 0))
     with host:
         backend.resize_volume(volume, 1, allocate=False, shrink=True)
     backend, host = make(volumes())
