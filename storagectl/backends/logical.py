@@ -23,7 +23,6 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
     ToolFailed,
-    ToolMissing,
 )
 from storagectl.model import BackingStore, Permissions, SourceExtent, Timestamps, Volume
 from storagectl.tools import lvm
@@ -107,15 +106,15 @@ class Logical(Backend):
         """
         try:
             group = self._group()
-        except (ToolFailed, ToolMissing, OperationFailed):
+            if group is None or refusal(group) or not self._has_our_devices(group):
+                return False
+            target = self.pool.target
+            nodes = (os.path.join(target, name) for name in devices.listing(target))
+            if group.volumes == 0 or any(devices.device_number(node) is not None for node in nodes):
+                return True
+            volumes = self._logical_volumes()
+        except StorageError:
             return False
-        if group is None or refusal(group) or not self._has_our_devices(group):
-            return False
-        target = self.pool.target
-        nodes = (os.path.join(target, name) for name in devices.listing(target))
-        if group.volumes == 0 or any(devices.device_number(node) is not None for node in nodes):
-            return True
-        volumes = self._logical_volumes()
         return any(volume.active for volume in volumes) or all(volume.skipped for volume in volumes)
 
     def state(self) -> PoolState:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 GROUP_FIELDS = (
-    "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_exported,"
-    "vg_lock_type,lv_count,pv_name"
+    "vg_name,vg_uuid,vg_size,vg_free,vg_missing_pv_count,vg_exported,vg_lock_type,lv_count,pv_name"
 )
 VOLUME_FIELDS = (
     "lv_name,lv_uuid,origin,lv_attr,lv_size,lv_skip_activation,data_percent,seg_size,segtype,"
@@ -45,7 +44,6 @@ class Group(NamedTuple):
     uuid: str
     size: int
     free: int
-    extent_size: int
     missing: int
     exported: bool
     lock_type: str
@@ -175,7 +173,6 @@ def parse_groups(text: str) -> list[Group]:
                 uuid=uuid,
                 size=int(row["vg_size"]),
                 free=int(row["vg_free"]),
-                extent_size=int(row["vg_extent_size"]),
                 missing=int(row["vg_missing_pv_count"]),
                 exported=bool(row["vg_exported"]),
                 lock_type=row["vg_lock_type"],
