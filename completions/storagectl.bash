@@ -49,8 +49,8 @@ _storagectl_options() { # COMMAND: sets options
 }
 _storagectl_words() { # KIND: prints the words that are known beforehand
     case $1 in
-        pool-type) echo 'dir fs disk' ;;
-        pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2' ;;
+        pool-type) echo 'dir fs logical disk' ;;
+        pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown lvm2 dos dvh gpt mac bsd pc98 sun' ;;
         volume-format) echo 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended' ;;
         wipe-algorithm) echo 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim' ;;
     esac

@@ -117,9 +117,9 @@ end
 function __storagectl_words --argument-names kind
     switch $kind
         case pool-type
-            printf '%s\n' dir fs disk
+            printf '%s\n' dir fs logical disk
         case pool-format
-            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2
+            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown lvm2 dos dvh gpt mac bsd pc98 sun
         case volume-format
             printf '%s\n' none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended
         case wipe-algorithm

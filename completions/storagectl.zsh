@@ -82,8 +82,8 @@ _storagectl_tables() {
         vol-wipe 'vol:volume-pool pool:pool-active algorithm:wipe-algorithm'
     )
     words_of=(
-        pool-type 'dir fs disk'
-        pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown dos dvh gpt mac bsd pc98 sun lvm2'
+        pool-type 'dir fs logical disk'
+        pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown lvm2 dos dvh gpt mac bsd pc98 sun'
         volume-format 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended'
         wipe-algorithm 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim'
     )

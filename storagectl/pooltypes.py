@@ -75,7 +75,7 @@ POOL_TYPES = {
             mount_options=True, conflict="export",
         ),
         PoolType(
-            "logical", None, reads=(NAME, DEVICE),
+            "logical", "logical", reads=(NAME, DEVICE),
             pool_formats=("unknown", "lvm2"), pool_default="lvm2",
             target="/dev/{name}", conflict="device",
         ),

@@ -184,7 +184,7 @@ class Volumes:
             if delta:
                 change = -min(capacity, volume.capacity) if shrink else capacity
                 capacity = volume.capacity + change
-            if capacity < volume.allocation:
+            if capacity < volume.allocation and not entry.backend.shrinks_allocation:
                 raise InvalidArgument("can't shrink capacity below existing allocation")
             if capacity < volume.capacity and not shrink:
                 raise InvalidArgument(

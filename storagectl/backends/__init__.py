@@ -38,11 +38,13 @@ class Backend:
 
     `one_layout` says that volumes are carved out of one thing, such as a partition
     table, so that two commands must not create or delete at the same time.  `stable_links`
-    says that a volume's path may be a link that the host keeps for its device.
+    says that a volume's path may be a link that the host keeps for its device,
+    `shrinks_allocation` that shrinking a volume gives back what it had allocated.
     """
 
     one_layout = False
     stable_links = True
+    shrinks_allocation = False
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool

@@ -210,6 +210,16 @@ def users_of_mount(target: str) -> list[str]:
     return found
 
 
+def openers(number: int) -> list[str]:
+    """Return the processes that have a block device open, in words."""
+    found = []
+    for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
+        folder = f"{PROC}/{pid}/fd"
+        if any(device_number(f"{folder}/{name}") == number for name in listing(folder)):
+            found.append(f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})")
+    return found
+
+
 def swaps() -> list[str]:
     """Return the files and devices that are swapped to."""
     return blockdev.parse_swaps(read_all(f"{PROC}/swaps"))

@@ -22,6 +22,11 @@ ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 # Debian's package of each tool; other distributions use the same or a similar name.
 PACKAGES = {
     "blockdev": "util-linux",
+    "lvcreate": "lvm2",
+    "lvextend": "lvm2",
+    "lvreduce": "lvm2",
+    "lvremove": "lvm2",
+    "lvs": "lvm2",
     "mkfs": "util-linux",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext2": "e2fsprogs",
@@ -36,10 +41,17 @@ PACKAGES = {
     "mkfs.xfs": "xfsprogs",
     "mount": "mount",
     "parted": "parted",
+    "pvcreate": "lvm2",
+    "pvremove": "lvm2",
+    "pvs": "lvm2",
     "qemu-img": "qemu-utils",
     "scrub": "scrub",
     "udevadm": "udev",
     "umount": "mount",
+    "vgchange": "lvm2",
+    "vgcreate": "lvm2",
+    "vgremove": "lvm2",
+    "vgs": "lvm2",
     "wipefs": "util-linux",
 }
 

@@ -483,6 +483,16 @@ def test_resize(lab: Lab) -> None:
     assert lab.path("one", "a").stat().st_blocks * 512 >= MIB
 
 
+def test_shrinking_what_gives_its_allocation_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Directory, "shrinks_allocation", True)
+    lab.make("one", "a", b"x" * 8192)
+    with pytest.raises(InvalidArgument, match="unless shrink flag explicitly specified"):
+        resize(lab, 4096)
+    assert resize(lab, 4096, shrink=True) == 4096
+
+
 def test_refusals_of_resize(lab: Lab) -> None:
     lab.make("one", "a", b"x" * 8192)
     assert last(lambda: resize(lab, 100, shrink=True), InvalidArgument) == (

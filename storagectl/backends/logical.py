@@ -1,0 +1,452 @@
+"""Logical pools: an LVM volume group, its logical volumes are the volumes.
+
+LVM is asked each time.  What it would do to volumes or devices that were not named (snapshots of
+a removed volume, devices that are no part of the definition) is refused beforehand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.errors import (
+    ConfigUnsupported,
+    InvalidArgument,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+    ProbeFailed,
+    ResourceBusy,
+    StorageError,
+    SystemFailure,
+    ToolFailed,
+)
+from storagectl.model import BackingStore, Permissions, SourceExtent, Timestamps, Volume
+from storagectl.tools import lvm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.tools.lvm import Group, LogicalVolume
+
+# libblkid's word for a physical volume.
+MEMBER = "LVM2_member"
+
+VOLUME_MODE = 0o600
+
+# A udev rule that was still on its way may activate what has just been stopped.
+STOPS = 3
+
+
+class Logical(Backend):
+    """A volume group; its metadata holds all volumes."""
+
+    one_layout = True
+    shrinks_allocation = True
+
+    @property
+    def group(self) -> str:
+        """The name of the volume group.  Raises: ConfigUnsupported for one LVM can't have."""
+        name = self.pool.source.name or ""
+        if not lvm.is_group_name(name):
+            raise ConfigUnsupported(f"'{name}' cannot be the name of a volume group")
+        return name
+
+    @property
+    def devices(self) -> list[str]:
+        """The source devices.  Raises: ConfigUnsupported for what is no absolute path."""
+        paths = [device.path for device in self.pool.source.devices]
+        for path in paths:
+            if not path.startswith("/"):
+                raise ConfigUnsupported(f"source device '{path}' is not an absolute path")
+        return paths
+
+    # What is there
+
+    def _group(self) -> Group | None:
+        """Ask for the volume group; None where there is none.
+
+        Raises: OperationFailed where two have that name, or another machine has it.
+        """
+        try:
+            groups = lvm.parse_groups(self.host.query(lvm.vgs(self.group)))
+        except ToolFailed as error:
+            if lvm.FOREIGN in error.stderr:
+                raise OperationFailed(
+                    f"volume group '{self.group}' belongs to another machine",
+                    hint=error.stderr.splitlines()[0].strip(),
+                ) from error
+            if lvm.NOT_FOUND in error.stderr:
+                return None
+            raise
+        if len(groups) > 1:
+            raise OperationFailed(
+                f"there are {len(groups)} volume groups with the name '{self.group}'",
+                hint="rename one: vgrename UUID NAME, with "
+                + " or ".join(group.uuid for group in groups),
+            )
+        return groups[0] if groups else None
+
+    def _has_our_devices(self, group: Group) -> bool:
+        """Tell whether one of the pool's devices, if it names any, is in the group."""
+        if not self.devices:
+            return True
+        return any(is_among(device, group.devices) for device in self.devices)
+
+    def _logical_volumes(self) -> list[LogicalVolume]:
+        return lvm.parse_volumes(self.host.query(lvm.lvs(self.group)))
+
+    def is_active(self) -> bool:
+        """Tell whether the group is there and what can be active in it is.
+
+        A group without volumes has no folder below /dev, and runs all the same.
+        """
+        try:
+            group = self._group()
+            if group is None or refusal(group) or not self._has_our_devices(group):
+                return False
+            target = self.pool.target
+            nodes = (os.path.join(target, name) for name in devices.listing(target))
+            if group.volumes == 0 or any(devices.device_number(node) is not None for node in nodes):
+                return True
+            volumes = self._logical_volumes()
+        except StorageError:
+            return False
+        return any(volume.active for volume in volumes) or all(volume.skipped for volume in volumes)
+
+    def state(self) -> PoolState:
+        group = self._require_group()
+        return PoolState(
+            capacity=group.size,
+            allocation=group.size - group.free,
+            available=group.free,
+        )
+
+    def refresh(self) -> None:
+        devices.settle(self.host)
+        self.state()
+        for _ in self.volumes(details=True):
+            pass
+
+    def _require_group(self) -> Group:
+        group = self._group()
+        if group is None:
+            raise ConfigUnsupported(f"cannot find logical volume group name '{self.group}'")
+        self._require_devices(group)
+        return group
+
+    def _require_devices(self, group: Group) -> None:
+        """Refuse a group that has the name but none of the pool's devices."""
+        if not self._has_our_devices(group):
+            raise ConfigUnsupported(
+                f"cannot find any matching source devices for logical volume group '{self.group}'",
+                hint=f"'{self.group}' is on {', '.join(group.devices)}",
+            )
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        """Yield the active volumes.  Thin pools hold thin volumes and are none themselves."""
+        for volume in self._logical_volumes():
+            if volume.active and volume.kind not in lvm.INNER_POOLS:
+                yield self._volume(volume, details=details)
+
+    def volume(self, name: str) -> Volume | None:
+        for volume in self._logical_volumes():
+            if volume.name == name and volume.active and volume.kind not in lvm.INNER_POOLS:
+                return self._volume(volume, details=True)
+        return None
+
+    def volume_name_at(self, path: str) -> str | None:
+        if path.startswith("/") and not path.startswith(self.pool.target + "/"):
+            return None
+        return super().volume_name_at(path)
+
+    def _path(self, name: str) -> str:
+        return f"{self.pool.target}/{name}"
+
+    def _volume(self, found: LogicalVolume, *, details: bool) -> Volume:
+        path = self._path(found.name)
+        volume = Volume(name=found.name, key=found.uuid, path=path, type="block")
+        if not details:
+            return volume
+        volume.capacity = volume.allocation = volume.physical = found.size
+        if found.kind == lvm.THIN and found.data_percent is not None:
+            volume.allocation = round(found.size * found.data_percent / 100)
+        if found.origin is not None:
+            origin = self._path(found.origin)
+            volume.backing = BackingStore(origin)
+            if devices.device_number(origin) is not None:
+                permissions, timestamps = looks(origin)
+                volume.backing.permissions = permissions
+                volume.backing.timestamps = timestamps
+        volume.extents = [
+            SourceExtent(device, start, start + segment.size)
+            for segment in found.segments
+            for device, start in segment.places
+        ]
+        if devices.device_number(path) is not None:
+            volume.capacity = volume.physical = devices.device_size(path)
+            volume.permissions, volume.timestamps = looks(path)
+        return volume
+
+    # The group as a whole
+
+    def start(self) -> None:
+        devices.settle(self.host)
+        group = self._require_group()
+        require_ours(group)
+        self.host.change(lvm.vgchange(self.group, active=True))
+        devices.settle(self.host)
+
+    def stop(self) -> None:
+        """Deactivate all volumes, or none when one is open."""
+        devices.settle(self.host)
+        self._require_closed()
+        for _ in range(STOPS):
+            self.host.change(lvm.vgchange(self.group, active=False))
+            devices.settle(self.host)
+            left = [volume.name for volume in self._logical_volumes() if volume.active]
+            if not left:
+                return
+        raise OperationFailed(
+            f"volume group '{self.group}' is active again: {', '.join(left)}",
+            hint="udev rules may activate it; see auto_activation_volume_list in lvm.conf(5)",
+        )
+
+    def _require_closed(self) -> None:
+        """Refuse when volumes are open; who has them open is named."""
+        users = [
+            f"{volume.name} ({self._user(volume.name)})"
+            for volume in self._logical_volumes()
+            if volume.open and volume.kind not in lvm.INNER_POOLS
+        ]
+        if users:
+            raise ResourceBusy(
+                f"volume group '{self.group}' has open logical volumes: {', '.join(users)}"
+            )
+
+    def _user(self, name: str) -> str:
+        number = devices.device_number(self._path(name))
+        folder = devices.sysfs_folder(number) if number is not None else None
+        user = devices.user_of_device(folder) if folder is not None else None
+        if user is None and number is not None:
+            user = ", ".join(devices.openers(number))
+        return user or "in use"
+
+    def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
+        """Make the volume group on its devices; all are looked at before the first is written."""
+        name, paths = self.group, self.devices
+        for device in paths:
+            if not os.path.exists(device):
+                if overwrite:
+                    raise SystemFailure(
+                        f"Failed to open storage volume with path '{device}':"
+                        " No such file or directory"
+                    )
+                raise ProbeFailed(f"Failed to create filesystem probe for device {device}")
+        if len({os.path.realpath(device) for device in paths}) < len(paths):
+            raise InvalidArgument(f"a device is named twice: {', '.join(paths)}")
+        for device in paths:
+            devices.require_unused(self.host, device)
+            if not overwrite:
+                devices.require_empty(self.host, device, MEMBER)
+        self._require_free_name(overwrite=overwrite)
+        if overwrite:
+            self._require_no_member()
+        self.host.find_tool("vgcreate")
+        made: list[str] = []
+        try:
+            for device in paths:
+                devices.clear_edges(self.host, device)
+                devices.settle(self.host)
+                self.host.change(lvm.pvcreate(device))
+                made.append(device)
+            self.host.change(lvm.vgcreate(name, paths))
+        except BaseException:
+            for device in made:
+                with contextlib.suppress(StorageError):
+                    self.host.change(lvm.pvremove(device))
+            raise
+        devices.settle(self.host)
+
+    def _require_free_name(self, *, overwrite: bool) -> None:
+        """Refuse the name of a group that is there, unless this pool alone is made of it."""
+        group = self._group()
+        if group is None:
+            return
+        ours = all(is_among(device, self.devices) for device in group.devices)
+        if not (overwrite and ours and not group.missing):
+            raise OperationInvalid(
+                f"volume group '{self.group}' exists already",
+                hint=f"it is on {', '.join(group.devices)}",
+            )
+
+    def _require_no_member(self) -> None:
+        """Refuse devices that are part of another volume group."""
+        for device, group in lvm.parse_physical(self.host.query(lvm.pvs())):
+            if group not in ("", self.group) and is_among(device, self.devices):
+                raise ResourceBusy(f"device '{device}' is in use: part of volume group '{group}'")
+
+    def delete(self) -> None:
+        """Remove the group with its volumes, and the labels of the devices in the definition."""
+        group = self._group()
+        if group is not None:
+            self._require_devices(group)
+            require_ours(group)
+            others = [device for device in group.devices if not is_among(device, self.devices)]
+            if self.devices and others:
+                raise OperationInvalid(
+                    f"volume group '{self.group}' has devices that pool '{self.pool.name}' has"
+                    f" not: {', '.join(others)}"
+                )
+            self._require_closed()
+        self.host.change(lvm.vgremove(self.group))
+        failure = None
+        for device in self.devices:
+            if group is not None and is_among(device, group.devices):
+                try:
+                    self.host.change(lvm.pvremove(device))
+                except StorageError as error:
+                    failure = failure or error
+        devices.settle(self.host)
+        if failure is not None:
+            raise failure
+
+    # Its volumes
+
+    def create_volume(self, volume: Volume, *, metadata: bool) -> None:
+        if volume.encryption is not None:
+            if volume.encryption.format != "luks":
+                raise ConfigUnsupported("storage pool only supports LUKS encrypted volumes")
+            raise ConfigUnsupported("storage pool does not support encrypted volumes")
+        before = self._logical_volumes()
+        origin = self._origin(volume, before)
+        argv = lvm.lvcreate(self.group, volume.name, volume.capacity, volume.allocation, origin)
+        path = self._path(volume.name)
+        try:
+            self.host.change(argv)
+            devices.settle(self.host)
+            if not devices.wait_until(lambda: devices.device_number(path) is not None):
+                raise OperationFailed(f"device '{path}' of the new volume did not appear")
+            wanted = volume.permissions
+            mode = VOLUME_MODE if wanted.mode is None else wanted.mode
+            self.host.set_owner_and_mode(os.path.realpath(path), wanted.owner, wanted.group, mode)
+        except BaseException:
+            if volume.name not in {other.name for other in before}:
+                with contextlib.suppress(StorageError):
+                    self._undo(volume.name)
+            raise
+
+    def _origin(self, volume: Volume, found: list[LogicalVolume]) -> str | None:
+        """Return the path of what a new volume is to be a snapshot of."""
+        if volume.backing is None:
+            return None
+        number = devices.device_number(volume.backing.path)
+        for other in found:
+            path = self._path(other.name)
+            if path == volume.backing.path or (
+                number is not None and devices.device_number(path) == number
+            ):
+                if other.kind in lvm.SNAPSHOTS:
+                    raise OperationUnsupported(f"'{path}' is a snapshot; LVM has none of snapshots")
+                return path
+        raise InvalidArgument(
+            f"backing volume '{volume.backing.path}' is not in volume group '{self.group}'"
+        )
+
+    def _undo(self, name: str) -> None:
+        """Remove what a failed create left, if anything."""
+        if name in {volume.name for volume in self._logical_volumes()}:
+            self.host.change(lvm.lvremove(self._path(name)))
+
+    def create_volume_from(
+        self, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+    ) -> None:
+        """Make a volume and fill it; it has room for all of the content."""
+        whole = volume.replace(allocation=volume.capacity)
+        blocks.create_from(self, whole, source, metadata=metadata, reflink=reflink)
+
+    def delete_volume(self, volume: Volume) -> None:
+        devices.settle(self.host)
+        found = self._logical_volumes()
+        snapshots = [
+            other.name
+            for other in found
+            if other.kind in lvm.SNAPSHOTS and other.origin == volume.name
+        ]
+        if snapshots:
+            raise OperationInvalid(
+                f"logical volume '{volume.name}' has snapshots, which would be lost:"
+                f" {', '.join(snapshots)}"
+            )
+        self._require_unused(volume, found)
+        self.host.change(lvm.lvremove(volume.path))
+        devices.settle(self.host)
+
+    def _require_unused(self, volume: Volume, found: list[LogicalVolume]) -> None:
+        for other in found:
+            if other.name == volume.name and other.open:
+                raise ResourceBusy(
+                    f"logical volume '{volume.name}' is in use: {self._user(volume.name)}"
+                )
+
+    def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
+        devices.settle(self.host)
+        volumes = self._logical_volumes()
+        found = next((other for other in volumes if other.name == volume.name), None)
+        if found is None:
+            raise OperationFailed(f"logical volume '{volume.name}' is gone")
+        if found.kind in lvm.SNAPSHOTS:
+            raise NoSupport(f"logical volume '{volume.path}' is a snapshot and cannot be resized")
+        size = -(-capacity // found.extent_size) * found.extent_size
+        if size > found.size:
+            self.host.change(lvm.lvextend(volume.path, size))
+        elif size < found.size:
+            self._require_unused(volume, volumes)
+            self.host.change(lvm.lvreduce(volume.path, size))
+        devices.settle(self.host)
+
+    def check_wipe(self, volume: Volume) -> None:
+        for found in self._logical_volumes():
+            if found.name == volume.name and found.kind in lvm.SNAPSHOTS:
+                raise NoSupport(
+                    f"logical volume '{volume.path}' is sparse, volume wipe not supported"
+                )
+
+
+def looks(path: str) -> tuple[Permissions, Timestamps]:
+    """Return owner, group, mode and times of a device."""
+    status = os.stat(path)
+    return (
+        Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid),
+        Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
+    )
+
+
+def refusal(group: Group) -> str | None:
+    """Return why a volume group is not this machine's to start or delete."""
+    if group.exported:
+        return "is exported"
+    if group.lock_type not in ("", "none"):
+        return f"is shared by locks of type {group.lock_type}"
+    return None
+
+
+def require_ours(group: Group) -> None:
+    """Refuse a group that is another machine's, shared, or lacks devices."""
+    reason = refusal(group)
+    if reason is None and group.missing:
+        devices_are = "device is" if group.missing == 1 else "devices are"
+        reason = f"is not complete: {group.missing} of its {devices_are} missing"
+    if reason is not None:
+        raise OperationFailed(f"volume group '{group.name}' {reason}")
+
+
+def is_among(device: str, paths: list[str] | tuple[str, ...]) -> bool:
+    """Tell whether a device is one of several, whatever links they are named by."""
+    return os.path.realpath(device) in {os.path.realpath(path) for path in paths}
+
+
+BACKENDS = {"logical": Logical}

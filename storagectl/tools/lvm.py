@@ -1,0 +1,261 @@
+"""LVM 2.03: argument lists, and the parsers of its JSON.
+
+The arguments of what alters something are libvirt's, in its order, so that errors show the same
+command.  No name can be taken for an option: `is_group_name` and the caller see to that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from storagectl.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
+GROUP_FIELDS = (
+    "vg_name,vg_uuid,vg_size,vg_free,vg_missing_pv_count,vg_exported,vg_lock_type,lv_count,pv_name"
+)
+VOLUME_FIELDS = (
+    "lv_name,lv_uuid,origin,lv_attr,lv_size,lv_skip_activation,data_percent,seg_size,segtype,"
+    "devices,vg_extent_size"
+)
+PV_FIELDS = "pv_name,vg_name"
+
+NOT_FOUND = "not found"
+FOREIGN = "with system ID"
+
+GROUP_NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
+PLACE = re.compile(r"(.*)\((\d+)\)")
+
+# The first letter of lv_attr.
+SNAPSHOTS = frozenset("sS")
+THIN = "V"
+INNER_POOLS = frozenset("td")
+
+
+class Group(NamedTuple):
+    """A volume group; sizes in bytes, devices without those that are missing."""
+
+    name: str
+    uuid: str
+    size: int
+    free: int
+    missing: int
+    exported: bool
+    lock_type: str
+    volumes: int
+    devices: tuple[str, ...]
+
+
+class Segment(NamedTuple):
+    """A part of a logical volume: bytes, and (device, first byte there) of each stripe or leg."""
+
+    size: int
+    places: tuple[tuple[str, int], ...]
+
+
+class LogicalVolume(NamedTuple):
+    """A logical volume.  `size` is that of its storage: for a snapshot what it may take in.
+
+    `origin` is a volume that others can see.  `data_percent` is None where LVM counts nothing.
+    """
+
+    name: str
+    uuid: str
+    kind: str
+    size: int
+    active: bool
+    open: bool
+    skipped: bool
+    origin: str | None
+    data_percent: float | None
+    extent_size: int
+    segments: tuple[Segment, ...]
+
+
+def is_group_name(name: str) -> bool:
+    """Tell whether LVM can have a volume group of that name.  Source: lvm(8), VALID NAMES."""
+    return GROUP_NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+def vgs(group: str) -> list[str]:
+    """Show a volume group, a row for each of its devices."""
+    return ["vgs", *REPORT, "--options", GROUP_FIELDS, group]
+
+
+def lvs(group: str) -> list[str]:
+    """Show the volumes of a group, a row for each segment."""
+    return ["lvs", *REPORT, "--options", VOLUME_FIELDS, group]
+
+
+def pvs() -> list[str]:
+    """Show all devices that LVM uses, for other machines too."""
+    return ["pvs", *REPORT, "--foreign", "--options", PV_FIELDS]
+
+
+def vgchange(group: str, *, active: bool) -> list[str]:
+    """Activate or deactivate all volumes of a group."""
+    return ["vgchange", "-aly" if active else "-aln", group]
+
+
+def pvcreate(device: str) -> list[str]:
+    return ["pvcreate", device]
+
+
+def pvremove(device: str) -> list[str]:
+    return ["pvremove", device]
+
+
+def vgcreate(group: str, devices: Iterable[str]) -> list[str]:
+    return ["vgcreate", group, *devices]
+
+
+def vgremove(group: str) -> list[str]:
+    """Remove a group and all its volumes."""
+    return ["vgremove", "-f", group]
+
+
+def lvcreate(
+    group: str, name: str, capacity: int, allocation: int, origin: str | None
+) -> list[str]:
+    """Make a volume, or a snapshot of `origin`.
+
+    With an allocation that is not the capacity it is a snapshot of nothing: its blocks come from
+    the allocation as they are written, and when that is used up the volume is lost.
+    Source: libvirt 9.0.0 src/storage/storage_backend_logical.c.
+    """
+    argv = ["lvcreate", "--name", name, "-L", in_kib(capacity)]
+    if allocation != capacity:
+        argv[-1:] = [in_kib(allocation or 1), "--type", "snapshot", "--virtualsize"]
+        argv.append(in_kib(capacity))
+    argv += ["-s", origin] if origin is not None else [group]
+    return [*argv, "--yes"]
+
+
+def in_kib(size: int) -> str:
+    return f"{-(-size // 1024)}K"
+
+
+def lvremove(path: str) -> list[str]:
+    return ["lvremove", "-f", path]
+
+
+def lvextend(path: str, size: int) -> list[str]:
+    return ["lvextend", "--size", f"{size}b", path]
+
+
+def lvreduce(path: str, size: int) -> list[str]:
+    """Make a volume smaller without asking; what was in the lost part is lost."""
+    return ["lvreduce", "--yes", "--size", f"{size}b", path]
+
+
+def parse_groups(text: str) -> list[Group]:
+    """Parse what `vgs` printed, a row for each device; groups of one name differ in the UUID.
+
+    {"report": [{"vg": [
+     {"vg_name":"vg", "vg_uuid":"h0Vj...", "vg_size":"390070272", "vg_free":"390070272",
+      "vg_missing_pv_count":"0", "vg_lock_type":"", "pv_name":"/dev/loop0", "lv_count":"0", ...},
+     {"vg_name":"vg", "vg_uuid":"h0Vj...", ..., "pv_name":"[unknown]", "lv_count":"0", ...}]}]}
+
+    Source: LVM 2.03.16 vgs --reportformat json.
+    """
+    try:
+        found: dict[str, list[dict[str, str]]] = {}
+        for row in rows(text, "vg"):
+            found.setdefault(row["vg_uuid"], []).append(row)
+        return [
+            Group(
+                name=row["vg_name"],
+                uuid=uuid,
+                size=int(row["vg_size"]),
+                free=int(row["vg_free"]),
+                missing=int(row["vg_missing_pv_count"]),
+                exported=bool(row["vg_exported"]),
+                lock_type=row["vg_lock_type"],
+                volumes=int(row["lv_count"]),
+                devices=tuple(r["pv_name"] for r in group if r["pv_name"].startswith("/")),
+            )
+            for uuid, group in found.items()
+            for row in group[:1]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_understood("vgs", text) from error
+
+
+def parse_volumes(text: str) -> list[LogicalVolume]:
+    """Parse what `lvs` printed, a row for each segment; hidden volumes are not among them.
+
+    {"report": [{"lv": [
+     {"lv_name":"snap", "lv_uuid":"9rdHw2-...", "origin":"lin.e-ar+1", "lv_attr":"swi-a-s---",
+      "lv_size":"4194304", "lv_skip_activation":"", "data_percent":"0.00", "seg_size":"4194304",
+      "segtype":"linear", "devices":"/dev/loop0(15)", "vg_extent_size":"4194304"},
+     {"lv_name":"stripe", ..., "devices":"/dev/loop0(11),/dev/loop2(0)", ...}]}]}
+
+    `lv_attr` is kind, permissions, allocation, fixed minor, state, open, ...; the origin of
+    a snapshot of nothing is in brackets.
+    Source: LVM 2.03.16 lvs --reportformat json, lvs(8).
+    """
+    try:
+        found: dict[str, list[dict[str, str]]] = {}
+        for row in rows(text, "lv"):
+            found.setdefault(row["lv_uuid"], []).append(row)
+        return [
+            LogicalVolume(
+                name=row["lv_name"].strip("[]"),
+                uuid=uuid,
+                kind=row["lv_attr"][0],
+                size=int(row["lv_size"]),
+                active=row["lv_attr"][4] == "a",
+                open=row["lv_attr"][5] == "o",
+                skipped=bool(row["lv_skip_activation"]),
+                origin=None if row["origin"].startswith("[") else row["origin"] or None,
+                data_percent=float(row["data_percent"]) if row["data_percent"] else None,
+                extent_size=int(row["vg_extent_size"]),
+                segments=tuple(
+                    Segment(
+                        int(r["seg_size"]), parse_places(r["devices"], int(r["vg_extent_size"]))
+                    )
+                    for r in segments
+                ),
+            )
+            for uuid, segments in found.items()
+            for row in segments[:1]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise not_understood("lvs", text) from error
+
+
+def parse_places(text: str, extent_size: int) -> tuple[tuple[str, int], ...]:
+    """Return the devices and first bytes of `/dev/loop0(11),/dev/loop2(0)`.
+
+    Legs of mirrors and RAID are hidden volumes, `raid1_rimage_0(0)`; thin volumes have no place.
+    """
+    places = [PLACE.fullmatch(part) for part in re.split(r"(?<=\)),", text) if part]
+    return tuple((place[1], int(place[2]) * extent_size) for place in places if place is not None)
+
+
+def parse_physical(text: str) -> list[tuple[str, str]]:
+    """Return device and volume group ("" for none) of what `pvs` printed.
+
+    {"report": [{"pv": [
+     {"pv_name":"/dev/loop0", "vg_name":"vg"}, {"pv_name":"/dev/loop1", "vg_name":""}]}]}
+
+    Source: LVM 2.03.16 pvs --reportformat json.
+    """
+    try:
+        return [(row["pv_name"], row["vg_name"]) for row in rows(text, "pv")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_understood("pvs", text) from error
+
+
+def rows(text: str, kind: str) -> list[dict[str, Any]]:
+    """Return the rows of a report.  Raises: KeyError, TypeError, ValueError for anything else."""
+    return [row for report in json.loads(text, strict=False)["report"] for row in report[kind]]
+
+
+def not_understood(tool: str, text: str) -> InternalError:
+    return InternalError(f"cannot understand what {tool} printed: {text[:200]!r}")

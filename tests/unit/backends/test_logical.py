@@ -1,0 +1,376 @@
+"""Logical pools without LVM: what is run, what is refused, what is given back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakehost import FakeHost
+
+from storagectl.backends import devices
+from storagectl.backends.logical import Logical
+from storagectl.errors import (
+    ConfigUnsupported,
+    InvalidArgument,
+    NoSupport,
+    OperationFailed,
+    OperationInvalid,
+    OperationUnsupported,
+    PoolBuilt,
+    ProbeFailed,
+    ResourceBusy,
+    StorageError,
+    SystemFailure,
+    ToolFailed,
+)
+from storagectl.model import BackingStore, Device, Pool, Source, Volume
+from storagectl.tools import blkid, lvm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FIXTURES = Path(__file__).parents[1] / "tools" / "fixtures" / "lvm"
+VG = "lab.v-g+1"
+MIB = 1 << 20
+
+
+def printed(name: str, *changes: tuple[str, str]) -> str:
+    text: str = json.loads((FIXTURES / f"{name}.json").read_text())["stdout"]
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def said(name: str) -> tuple[str, int]:
+    record = json.loads((FIXTURES / f"{name}.json").read_text())
+    return record["stderr"], record["status"]
+
+
+class Host(FakeHost):
+    """Writes on devices are only noted."""
+
+    def zero_ranges(self, device: str, ranges: Sequence[tuple[int, int]]) -> None:
+        self.calls.append(["zero", device])
+
+
+def make(
+    *script: Any, paths: Sequence[str] = ("/dev/loop0",), name: str = VG
+) -> tuple[Logical, Host]:
+    host = Host(*script)
+    source = Source(name=name, devices=[Device(path) for path in paths])
+    return Logical(Pool("logical", "p", "u", source, target=f"/dev/{name}"), host), host
+
+
+def group(*changes: tuple[str, str]) -> tuple[list[str], str, int]:
+    return lvm.vgs(VG), printed("vgs-three", *changes), 0
+
+
+def volumes(name: str = "lvs-many") -> tuple[list[str], str, int]:
+    return lvm.lvs(VG), printed(name), 0
+
+
+NO_GROUP = (lvm.vgs(VG), *said("vgs-nosuch"))
+
+
+@pytest.fixture(autouse=True)
+def _no_udev(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nonexistent")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Files in place of devices."""
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path in paths:
+        path.write_bytes(bytes(4 * MIB))
+    return [str(path) for path in paths]
+
+
+# Active or not
+
+
+def test_active() -> None:
+    assert make(group(), volumes())[0].is_active()
+    assert make(group(('"lv_count":"11"', '"lv_count":"0"')))[0].is_active()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NO_GROUP,
+        (lvm.vgs(VG), *said("vgs-foreign")),
+        group(('"vg_exported":""', '"vg_exported":"exported"')),
+        group(("/dev/loop0", "/dev/other0")),
+    ],
+)
+def test_inactive(answer: Any) -> None:
+    backend, host = make(answer)
+    with host:
+        assert not backend.is_active()
+
+
+def test_state() -> None:
+    state = make(group())[0].state()
+    assert (state.capacity, state.available) == (390070272, 150994944)
+    assert state.allocation == 390070272 - 150994944
+
+
+# Volumes
+
+
+def test_volumes_are_what_is_active_and_no_pool() -> None:
+    found = {volume.name: volume for volume in make(volumes())[0].volumes(details=True)}
+    assert sorted(found) == [
+        "lin.e-ar+1", "mirror", "raid1", "snap", "sparse", "stripe", "thin", "two",
+    ]  # fmt: skip
+    assert found["snap"].path == f"/dev/{VG}/snap"
+    backing = found["snap"].backing
+    assert backing is not None
+    assert backing.path == f"/dev/{VG}/lin.e-ar+1"
+    assert found["sparse"].backing is None
+    assert [extent.device for extent in found["stripe"].extents] == ["/dev/loop0", "/dev/loop2"]
+    assert len(found["two"].extents) == 3
+    assert found["thin"].extents == []
+    assert (found["thin"].capacity, found["thin"].allocation) == (64 * MIB, 0)
+
+
+def test_look_up() -> None:
+    backend, _ = make(volumes(), volumes(), volumes())
+    volume = backend.volume("two")
+    assert volume is not None
+    assert backend.volume_name_at(volume.key) == "two"
+    assert backend.volume_name_at(volume.path) == "two"
+    assert backend.volume_name_at("/srv/x") is None
+    assert make(volumes())[0].volume("inact") is None
+
+
+# Start and stop
+
+
+def test_start() -> None:
+    backend, host = make(group(), (["vgchange", "-aly", VG], "", 0))
+    with host:
+        backend.start()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (NO_GROUP, ConfigUnsupported, f"cannot find logical volume group name '{VG}'"),
+        (
+            group(("/dev/loop0", "/dev/other0")), ConfigUnsupported,
+            f"cannot find any matching source devices for logical volume group '{VG}'",
+        ),
+        (
+            group(('"vg_missing_pv_count":"0"', '"vg_missing_pv_count":"2"')), OperationFailed,
+            f"volume group '{VG}' is not complete: 2 of its devices are missing",
+        ),
+        (
+            group(('"vg_exported":""', '"vg_exported":"exported"')), OperationFailed,
+            f"volume group '{VG}' is exported",
+        ),
+        (
+            group(('"vg_lock_type":""', '"vg_lock_type":"sanlock"')), OperationFailed,
+            f"volume group '{VG}' is shared by locks of type sanlock",
+        ),
+        (
+            (lvm.vgs(VG), *said("vgs-foreign")), OperationFailed,
+            f"volume group '{VG}' belongs to another machine",
+        ),
+    ],
+)  # fmt: skip
+def test_s40_start_refused(answer: Any, error: type[StorageError], words: str) -> None:
+    backend, host = make(answer)
+    with host, pytest.raises(error) as caught:
+        backend.start()
+    assert caught.value.detail == words
+    if answer is not NO_GROUP:
+        backend, host = make(answer)
+        with host, pytest.raises(StorageError):
+            backend.delete()
+
+
+@pytest.mark.parametrize("name", ["-f", "a/b", "..", "a b"])
+def test_s64_names_that_are_no_group(name: str) -> None:
+    backend, host = make(name=name)
+    with host, pytest.raises(ConfigUnsupported, match="cannot be the name of a volume group"):
+        backend.start()
+
+
+def test_stop_tries_again_when_udev_was_quicker() -> None:
+    stop = (["vgchange", "-aln", VG], "", 0)
+    backend, host = make(volumes(), stop, volumes(), stop, volumes("lvs-none"))
+    with host:
+        backend.stop()
+    backend, host = make(volumes(), *(stop, volumes()) * 3)
+    with host, pytest.raises(OperationFailed, match="is active again"):
+        backend.stop()
+
+
+def test_stop_refuses_open_volumes() -> None:
+    backend, host = make(volumes("lvs-open"))
+    with host, pytest.raises(ResourceBusy, match=r"has open logical volumes: two \(in use\)"):
+        backend.stop()
+
+
+# Build and delete
+
+
+def blank(path: str) -> tuple[list[str], str, int]:
+    return blkid.signatures(path), "", 0
+
+
+def test_build(files: list[str]) -> None:
+    script = [*(blank(path) for path in files), NO_GROUP]
+    script += [(["pvcreate", path], "", 0) for path in files]
+    backend, host = make(*script, (["vgcreate", VG, *files], "", 0), paths=files)
+    with host:
+        backend.build(overwrite=False, no_overwrite=False)
+
+
+def test_build_gives_back_what_it_made(files: list[str]) -> None:
+    a, b, _ = files
+    script = [*(blank(path) for path in files), NO_GROUP]
+    script += [(["pvcreate", a], "", 0), (["pvcreate", b], "no\n", 5), (["pvremove", a], "", 0)]
+    backend, host = make(*script, paths=files)
+    with host, pytest.raises(ToolFailed, match=r"pvcreate .* status 5: no"):
+        backend.build(overwrite=False, no_overwrite=False)
+
+
+def test_build_looks_at_all_before_it_writes(files: list[str], tmp_path: Path) -> None:
+    backend, host = make(paths=[*files, str(tmp_path / "none")])
+    with host, pytest.raises(ProbeFailed, match="Failed to create filesystem probe"):
+        backend.build(overwrite=False, no_overwrite=False)
+    with host, pytest.raises(SystemFailure, match="Failed to open storage volume with path"):
+        backend.build(overwrite=True, no_overwrite=False)
+    Path(files[1]).write_bytes(b"data")
+    backend, host = make(blank(files[0]), blank(files[1]), paths=files)
+    with host, pytest.raises(PoolBuilt, match="holds data of an unknown format"):
+        backend.build(overwrite=False, no_overwrite=False)
+    backend, host = make(paths=[files[0], files[0]])
+    with host, pytest.raises(InvalidArgument, match="named twice"):
+        backend.build(overwrite=False, no_overwrite=False)
+    backend, host = make(paths=["-ff"])
+    with host, pytest.raises(ConfigUnsupported, match="not an absolute path"):
+        backend.build(overwrite=True, no_overwrite=False)
+
+
+def test_build_of_a_name_that_is_taken(files: list[str]) -> None:
+    for overwrite in (False, True):
+        script = [] if overwrite else [blank(files[0])]
+        backend, host = make(*script, group(), paths=files[:1])
+        with host, pytest.raises(OperationInvalid, match="exists already"):
+            backend.build(overwrite=overwrite, no_overwrite=False)
+
+
+def test_build_never_takes_a_member_of_another_group(files: list[str]) -> None:
+    members = printed("pvs", ("/dev/loop0", files[0]), (VG, "other"))
+    backend, host = make(NO_GROUP, (lvm.pvs(), members, 0), paths=files[:1])
+    with host, pytest.raises(ResourceBusy, match="part of volume group 'other'"):
+        backend.build(overwrite=True, no_overwrite=False)
+
+
+LOOPS = ("/dev/loop0", "/dev/loop1", "/dev/loop2")
+
+
+def test_delete() -> None:
+    script = [(["pvremove", path], "", 0) for path in LOOPS]
+    backend, host = make(group(), volumes(), (["vgremove", "-f", VG], "", 0), *script, paths=LOOPS)
+    with host:
+        backend.delete()
+
+
+def test_delete_by_name_alone() -> None:
+    backend, host = make(group(), volumes(), (["vgremove", "-f", VG], "", 0), paths=())
+    with host:
+        backend.delete()
+
+
+def test_s41_delete_refused() -> None:
+    backend, host = make(group(), paths=LOOPS[:1])
+    with host, pytest.raises(OperationInvalid, match="has not: /dev/loop1, /dev/loop2"):
+        backend.delete()
+    backend, host = make(group(), volumes("lvs-open"), paths=LOOPS)
+    with host, pytest.raises(ResourceBusy, match="two"):
+        backend.delete()
+
+
+def test_delete_of_what_is_gone_says_what_lvm_says() -> None:
+    backend, host = make(NO_GROUP, (["vgremove", "-f", VG], "not there\n", 5))
+    with host, pytest.raises(ToolFailed, match="not there"):
+        backend.delete()
+
+
+# Volumes that change
+
+
+def test_a_failed_create_leaves_nothing() -> None:
+    argv = lvm.lvcreate(VG, "two", 4 * MIB, 4 * MIB, None)
+    volume = Volume("two", capacity=4 * MIB, allocation=4 * MIB)
+    backend, host = make(
+        volumes("lvs-none"), (argv, "odd\n", 5), volumes(),
+        (["lvremove", "-f", f"/dev/{VG}/two"], "", 0),
+    )  # fmt: skip
+    with host, pytest.raises(ToolFailed, match="odd"):
+        backend.create_volume(volume, metadata=False)
+
+
+def test_a_failed_create_leaves_what_was_there() -> None:
+    argv = lvm.lvcreate(VG, "inact", 4 * MIB, 4 * MIB, None)
+    backend, host = make(volumes(), (argv, "exists\n", 5))
+    with host, pytest.raises(ToolFailed, match="exists"):
+        backend.create_volume(Volume("inact", capacity=4 * MIB, allocation=4 * MIB), metadata=False)
+
+
+@pytest.mark.parametrize(
+    ("backing", "error"),
+    [("/dev/other/x", InvalidArgument), (f"/dev/{VG}/snap", OperationUnsupported)],
+)
+def test_snapshot_of_what_cannot_have_one(backing: str, error: type[StorageError]) -> None:
+    volume = Volume("s", capacity=MIB, allocation=MIB, backing=BackingStore(backing))
+    backend, host = make(volumes())
+    with host, pytest.raises(error):
+        backend.create_volume(volume, metadata=False)
+
+
+def named(name: str) -> Volume:
+    return Volume(name, path=f"/dev/{VG}/{name}", capacity=4 * MIB, allocation=4 * MIB)
+
+
+def test_delete_volume() -> None:
+    path = f"/dev/{VG}/snap"
+    backend, host = make(volumes(), (["lvremove", "-f", path], "", 0))
+    with host:
+        backend.delete_volume(named("snap"))
+    backend, host = make(volumes())
+    with host, pytest.raises(OperationInvalid, match="has snapshots, which would be lost: snap"):
+        backend.delete_volume(named("lin.e-ar+1"))
+    backend, host = make(volumes("lvs-open"))
+    with host, pytest.raises(ResourceBusy, match="'two' is in use: in use"):
+        backend.delete_volume(named("two"))
+
+
+def test_resize() -> None:
+    path = f"/dev/{VG}/stripe"
+    volume = named("stripe")
+    backend, host = make(volumes(), (["lvextend", "--size", "12582912b", path], "", 0))
+    with host:
+        backend.resize_volume(volume, 8 * MIB + 1, allocate=False, shrink=False)
+    backend, host = make(volumes())
+    with host:
+        backend.resize_volume(volume, 8 * MIB, allocate=False, shrink=False)
+    backend, host = make(volumes(), (["lvreduce", "--yes", "--size", "4194304b", path], "", 0))
+    with host:
+        backend.resize_volume(volume, 1, allocate=False, shrink=True)
+    backend, host = make(volumes())
+    with host, pytest.raises(NoSupport, match="cannot be resized"):
+        backend.resize_volume(named("snap"), 8 * MIB, allocate=False, shrink=False)
+
+
+def test_wipe_of_what_has_less_room_than_it_shows() -> None:
+    with pytest.raises(NoSupport, match="is sparse, volume wipe not supported"):
+        make(volumes())[0].check_wipe(named("sparse"))
+    make(volumes())[0].check_wipe(named("two"))

@@ -1,0 +1,121 @@
+"""LVM's argument lists, and its reports as they were recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from storagectl.errors import InternalError
+from storagectl.tools import lvm
+
+FIXTURES = Path(__file__).parent / "fixtures" / "lvm"
+EXTENT = 4 << 20
+
+
+def printed(name: str) -> str:
+    text: str = json.loads((FIXTURES / f"{name}.json").read_text())["stdout"]
+    return text
+
+
+def test_a_group_of_three_devices() -> None:
+    (group,) = lvm.parse_groups(printed("vgs-three"))
+    assert (group.name, group.size, group.volumes) == ("lab.v-g+1", 390070272, 11)
+    assert group.devices == ("/dev/loop0", "/dev/loop1", "/dev/loop2")
+    assert (group.missing, group.exported, group.lock_type) == (0, False, "")
+
+
+def test_missing_devices_have_no_path() -> None:
+    (group,) = lvm.parse_groups(printed("vgs-partial"))
+    assert (group.missing, group.devices) == (1, ("/dev/loop0",))
+    found = lvm.parse_volumes(printed("lvs-partial"))
+    assert [(v.name, v.active, v.open) for v in found] == [("x", False, False), ("y", False, False)]
+    assert found[1].segments[0].places == (("[unknown]", 0),)
+
+
+def test_exported_groups() -> None:
+    assert lvm.parse_groups(printed("vgs-exported"))[0].exported
+
+
+def test_two_groups_of_one_name() -> None:
+    text = printed("vgs-three")
+    uuid = lvm.parse_groups(text)[0].uuid
+    assert len(lvm.parse_groups(text.replace(uuid, "other", 1))) == 2
+
+
+def test_volumes() -> None:
+    found = {volume.name: volume for volume in lvm.parse_volumes(printed("lvs-many"))}
+    assert [name for name in found if not found[name].active] == ["inact", "thinsnap"]
+    assert found["thinsnap"].skipped
+    assert found["thinsnap"].origin == "thin"
+    assert found["snap"].origin == "lin.e-ar+1"
+    assert found["sparse"].origin is None
+    assert found["lin.e-ar+1"].origin is None
+    assert [name for name in found if found[name].kind in lvm.SNAPSHOTS] == ["snap", "sparse"]
+    assert [name for name in found if found[name].kind in lvm.INNER_POOLS] == ["pool"]
+    assert [name for name in found if found[name].open] == ["pool"]
+    assert found["thin"].segments == (lvm.Segment(64 << 20, ()),)
+    assert found["thin"].data_percent == 0
+    assert found["two"].size == 155189248
+    assert found["two"].segments == (
+        lvm.Segment(130023424, (("/dev/loop1", 0),)),
+        lvm.Segment(12582912, (("/dev/loop0", 2 * EXTENT),)),
+        lvm.Segment(12582912, (("/dev/loop0", 17 * EXTENT),)),
+    )
+    stripe = (("/dev/loop0", 5 * EXTENT), ("/dev/loop2", 0))
+    assert found["stripe"].segments == (lvm.Segment(8 << 20, stripe),)
+    assert found["raid1"].segments[0].places == (("raid1_rimage_0", 0), ("raid1_rimage_1", 0))
+
+
+def test_open_volumes() -> None:
+    found = lvm.parse_volumes(printed("lvs-open"))
+    assert [v.name for v in found if v.open and v.kind not in lvm.INNER_POOLS] == ["two"]
+
+
+def test_no_volumes() -> None:
+    assert lvm.parse_volumes(printed("lvs-none")) == []
+
+
+def test_physical() -> None:
+    assert lvm.parse_physical(printed("pvs"))[0] == ("/dev/loop0", "lab.v-g+1")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"report": 1}', '{"report": [{"vg": [1]}]}']
+)
+def test_nonsense(text: str) -> None:
+    for parse in (lvm.parse_groups, lvm.parse_volumes, lvm.parse_physical):
+        with pytest.raises(InternalError, match="cannot understand what"):
+            parse(text)
+
+
+@pytest.mark.parametrize("name", ["vg", "lab.v-g+1", "_", "+x", "0", "..."])
+def test_group_names(name: str) -> None:
+    assert lvm.is_group_name(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-f", "--yes", "a/b", "a b", "@tag", "vg\n", "ä"])
+def test_s64_no_group_names(name: str) -> None:
+    assert not lvm.is_group_name(name)
+
+
+def test_places_with_odd_names() -> None:
+    text = "/dev/disk/by-id/a,b(c)(3),/dev/sdb(0)"
+    assert lvm.parse_places(text, 10) == (("/dev/disk/by-id/a,b(c)", 30), ("/dev/sdb", 0))
+
+
+@pytest.mark.parametrize(
+    ("capacity", "allocation", "origin", "words"),
+    [
+        (8 << 20, 8 << 20, None, "-L 8192K vg --yes"),
+        (1, 1, None, "-L 1K vg --yes"),
+        (1025, 1025, None, "-L 2K vg --yes"),
+        (16 << 20, 4 << 20, None, "-L 4096K --type snapshot --virtualsize 16384K vg --yes"),
+        (16 << 20, 0, None, "-L 1K --type snapshot --virtualsize 16384K vg --yes"),
+        (8 << 20, 8 << 20, "/dev/vg/o", "-L 8192K -s /dev/vg/o --yes"),
+    ],
+)
+def test_lvcreate(capacity: int, allocation: int, origin: str | None, words: str) -> None:
+    argv = lvm.lvcreate("vg", "n", capacity, allocation, origin)
+    assert argv == ["lvcreate", "--name", "n", *words.split()]
