@@ -219,8 +219,7 @@ def staged_file(host: Host, volume: Volume, path: str) -> Iterator[str]:
 
 def give_away(host: Host, volume: Volume, path: str) -> None:
     wanted = volume.permissions
-    mode = VOLUME_MODE if wanted.mode is None else wanted.mode
-    host.set_owner_and_mode(path, wanted.owner, wanted.group, mode)
+    host.set_owner_and_mode(path, wanted.owner, wanted.group, wanted.mode)
 
 
 def size_raw(host: Host, volume: Volume, path: str, fd: int) -> None:

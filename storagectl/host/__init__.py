@@ -374,7 +374,12 @@ class Host:
         folder = os.path.dirname(path)
         temporary, fd = self._stage(folder, mode)
         try:
-            os.fchmod(fd, mode)
+            try:
+                os.fchmod(fd, mode)
+            except PermissionError:
+                if os.fstat(fd).st_uid != os.geteuid():
+                    raise
+                # it is ours: the file system, such as vfat, has no modes to change
             yield temporary
             publish(temporary, path)
             self.sync_folder(folder)

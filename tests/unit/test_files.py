@@ -219,6 +219,7 @@ def test_s53_s54_s55_create_leaves_nothing_at_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, problem: BaseException
 ) -> None:
     volume = Volume("a", format="raw", capacity=MIB, allocation=MIB)
+    volume.permissions.mode = 0o640
     with monkeypatch.context() as patch:
         patch.setattr(*step, raising(problem))
         expected = SystemFailure if isinstance(problem, OSError) else type(problem)
@@ -417,3 +418,13 @@ def test_free_path_refuses_folders_as_sources(tmp_path: Path) -> None:
             looked_at.host, str(tmp_path), Volume("a", format="raw"), looked_at.volume("d"),
             metadata=False, reflink=False,
         )  # fmt: skip
+
+
+def test_a_file_system_without_modes_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vfat: fchmod(2) is not permitted, even to the owner."""
+    monkeypatch.setattr(os, "fchmod", raising(PermissionError(errno.EPERM, "not permitted")))
+    volume = Volume("a", format="raw", capacity=MIB)
+    backend(tmp_path).create_volume(volume, metadata=False)
+    assert os.listdir(tmp_path) == ["a"]
