@@ -130,6 +130,11 @@ def create(backend: Disk, number: int, size: int, volume_format: str = "none") -
     return found
 
 
+def make_ext4(device: str) -> None:
+    """Make a file system that the kernel writes nothing more to after the first mount."""
+    run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", device)
+
+
 def digest(device: str) -> str:
     with open(device, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -295,7 +300,7 @@ def test_logical(device: str) -> None:
 def test_removing_a_logical_partition_renumbers_the_next(device: str, tmp_path: Path) -> None:
     backend = filled(device)
     name = os.path.basename(device)
-    run("mkfs.ext4", "-q", f"{device}p7")
+    make_ext4(f"{device}p7")
     moved = backend.volume(f"{name}p7")
     assert moved is not None
     with mounted(f"{device}p7", tmp_path / "m") as folder:
@@ -376,7 +381,7 @@ def test_mounted_partition(device: str, tmp_path: Path) -> None:
     backend = built(device)
     volume = create(backend, 1, 50 * MIB)
     create(backend, 2, 10 * MIB)
-    run("mkfs.ext4", "-q", volume.path)
+    make_ext4(volume.path)
     run("sync")
     with mounted(volume.path, tmp_path / "m") as folder:
         run("sync", "-f", folder)
@@ -386,7 +391,7 @@ def test_mounted_partition(device: str, tmp_path: Path) -> None:
 
 
 def test_mounted_disk(device: str, tmp_path: Path) -> None:
-    run("mkfs.ext4", "-q", device)
+    make_ext4(device)
     text = f"^device '{device}' is in use: mounted on {tmp_path / 'm'}$"
     with mounted(device, tmp_path / "m"), pytest.raises(ResourceBusy, match=text):
         pool(device).build(overwrite=True, no_overwrite=False)
@@ -408,7 +413,7 @@ def test_no_partition_on_a_claimed_disk(device: str) -> None:
 def test_mounted_in_another_namespace(device: str, tmp_path: Path) -> None:
     backend = built(device)
     volume = create(backend, 1, 50 * MIB)
-    run("mkfs.ext4", "-q", volume.path)
+    make_ext4(volume.path)
     run("sync")
     folder = tmp_path / "m"
     folder.mkdir()
@@ -475,7 +480,7 @@ def test_root_disk() -> None:
 def test_through_a_link(device: str, tmp_path: Path) -> None:
     backend = built(device)
     volume = create(backend, 1, 50 * MIB)
-    run("mkfs.ext4", "-q", volume.path)
+    make_ext4(volume.path)
     link = tmp_path / "by-id"
     link.symlink_to(device)
     with mounted(volume.path, tmp_path / "m"), pytest.raises(ResourceBusy, match="mounted on"):
@@ -499,7 +504,7 @@ CONTENTS: dict[str, Callable[[str], object]] = {
     "sun": lambda path: run("parted", "-s", path, "mklabel", "sun"),
     "dvh": lambda path: run("parted", "-s", path, "mklabel", "dvh"),
     "pc98": lambda path: run("parted", "-s", path, "mklabel", "pc98"),
-    "ext4": lambda path: run("mkfs.ext4", "-q", path),
+    "ext4": lambda path: make_ext4(path),
     "swap": lambda path: run("mkswap", path),
     "luks": lambda path: put(path, 0, b"LUKS\xba\xbe\x00\x01aes"),
     "iso9660": lambda path: put(path, 32768, b"\x01CD001\x01"),
