@@ -106,6 +106,14 @@ class PoolNotFound(StorageError):
     prefix = "Storage pool not found: "
 
 
+class SecretNotFound(StorageError):
+    prefix = "Secret not found: "
+
+
+class SecretInvalid(StorageError):
+    prefix = "Invalid secret: "
+
+
 class VolumeNotFound(StorageError):
     prefix = "Storage volume not found: "
 

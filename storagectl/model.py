@@ -107,6 +107,20 @@ class Pool(Record):
     available: int = 0
 
 
+class SecretDefinition(Record):
+    """A secret, without its value: what it is for, and who may see it.
+
+    One that is ephemeral is never kept on disk, one that is private never shown.
+    """
+
+    uuid: str
+    ephemeral: bool = False
+    private: bool = False
+    description: str | None = None
+    usage_type: str | None = None
+    usage: str | None = None
+
+
 class Secret(Record):
     """A reference to a secret of an encrypted volume, by UUID or by usage."""
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from storagectl.backends import Backend, PoolState
     from storagectl.host import Host
-    from storagectl.model import Pool
+    from storagectl.model import Adapter, Pool
+    from storagectl.secrets import Secrets
     from storagectl.store import Store
 
 UUID_LENGTH = 36
@@ -107,6 +108,12 @@ class Pools:
     def __init__(self, store: Store, host: Host) -> None:
         self.store = store
         self.host = host
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        from storagectl.secrets import Secrets
+
+        return Secrets(self.store, self.host)
 
     def all(self) -> list[Entry]:
         """Return every pool, sorted as virsh sorts them."""
@@ -212,6 +219,7 @@ class Pools:
         host says is inactive, never one that runs and is forgotten.
         """
         backend = backends.load(pool, self.host)
+        backend.secret_of = lambda auth: self.secrets.value_for(auth)
         try:
             require_absolute(pool)
             if build or overwrite or no_overwrite:
@@ -336,6 +344,15 @@ def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:
         case "initiator":
             return {(kind, device.path, source.initiator) for device in source.devices[:1]}
         case "adapter":
-            return {(kind, repr(source.adapter))}
+            return {(kind, *adapter_key(source.adapter))} if source.adapter else set()
         case _:
             return {(kind,)} if kind else set()
+
+
+def adapter_key(adapter: Adapter) -> tuple[object, ...]:
+    """Return what tells one SCSI host from another: names with and without `scsi_` are one."""
+    if adapter.type == "fc_host":
+        return (adapter.wwnn, adapter.wwpn)
+    if adapter.name is not None:
+        return (adapter.name.removeprefix("scsi_"),)
+    return (repr(adapter.parent_address), adapter.unique_id)

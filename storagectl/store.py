@@ -125,7 +125,7 @@ class Store:
         """Make or remove the autostart link of a pool."""
         path = os.path.join(self.autostart, name + SUFFIX)
         if wanted:
-            self._make_folders(self.autostart)
+            self.make_folders(self.autostart)
             self.host.link(os.path.join("..", name + SUFFIX), path)
         else:
             self.host.remove(path, missing_ok=True)
@@ -141,12 +141,13 @@ class Store:
     def _write(self, folder: str, pool: Pool) -> None:
         from storagectl.poolxml import format_pool
 
-        self._make_folders(folder)
+        self.make_folders(folder)
         self.host.sweep(folder)
         notice = NOTICE.format(name=pool.name.replace("--", "- -"))
         self.host.write_atomic(os.path.join(folder, pool.name + SUFFIX), notice + format_pool(pool))
 
-    def _make_folders(self, folder: str) -> None:
+    def make_folders(self, folder: str) -> None:
+        """Make a folder of ours and those above it, for their owner only."""
         missing = []
         while folder and not os.path.isdir(folder):
             missing.append(folder)
@@ -190,7 +191,7 @@ class Store:
         import fcntl
 
         path = os.path.join(self.locks, name)
-        self._make_folders(os.path.dirname(path))
+        self.make_folders(os.path.dirname(path))
         with system_errors(f"cannot open '{path}'"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:

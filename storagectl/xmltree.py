@@ -252,7 +252,7 @@ def expect_root(root: Node, name: str) -> None:
 def validate(text: bytes | str, schema: str) -> None:
     """Raise SchemaError unless a document that `parse` has read is as a schema says.
 
-    `schema` is a file in storagectl/schemas: 'storagepool', 'storagevol'.
+    `schema` is a file in storagectl/schemas: 'storagepool', 'storagevol', 'secret'.
     Source: libvirt 9.0.0 virXMLValidatorValidate; libxml2's lines have no place in it.
     """
     from lxml import etree

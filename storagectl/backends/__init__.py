@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from storagectl.host import Host
-    from storagectl.model import Extent, Permissions, Pool, Volume
+    from storagectl.model import Auth, Extent, Permissions, Pool, Volume
 
 
 class PoolState(NamedTuple):
@@ -92,6 +92,9 @@ class Backend:
 
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
+
+    secret_of: Callable[[Auth], str] | None = None
+    """secret_of(auth): look up a secret; set by who starts a pool, for its source's <auth>."""
 
     delete: Callable[[], None] | None = None
 

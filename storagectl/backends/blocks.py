@@ -1,17 +1,40 @@
-"""Volumes that are block devices: filled from another volume."""
+"""Volumes that are block devices: looked at, and filled from another volume."""
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
+from storagectl.backends import devices
 from storagectl.errors import InternalError, StorageError, SystemFailure
-from storagectl.host import bulk
+from storagectl.host import bulk, system_errors
+from storagectl.model import Permissions, Timestamps, Volume
 from storagectl.tools import qemu_img
 
 if TYPE_CHECKING:
     from storagectl.backends import Backend
-    from storagectl.model import Volume
+
+
+def inspect(name: str, path: str, key: str) -> Volume | None:
+    """Return a volume that is a whole device, without reading from it; None where it is gone."""
+    if devices.device_number(path) is None:
+        return None
+    size = devices.device_size(path)
+    permissions, timestamps = looks(path)
+    return Volume(
+        name, key, path, "block", size, size, size, permissions=permissions, timestamps=timestamps
+    )
+
+
+def looks(path: str) -> tuple[Permissions, Timestamps]:
+    """Return owner, group, mode and times of a device's node."""
+    with system_errors(f"cannot access '{path}'"):
+        status = os.stat(path)
+    return (
+        Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid),
+        Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
+    )
 
 
 def create_from(

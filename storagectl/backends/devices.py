@@ -284,6 +284,23 @@ def device_number(path: str) -> int | None:
     return None
 
 
+def stable_links(folder: str, own: str = "") -> dict[int, str]:
+    """Return the links in a folder by the device number they lead to.
+
+    Only a folder below /dev has links that stay.  Of several for one device the one whose
+    name begins with `own` wins, then the first by name.
+    """
+    if not folder.startswith("/dev/") or folder.strip("/") == "dev":
+        return {}
+    links: dict[int, str] = {}
+    for name in sorted(listing(folder), key=lambda name: (not name.startswith(own), name)):
+        path = os.path.join(folder, name)
+        number = device_number(path)
+        if number is not None:
+            links.setdefault(number, path)
+    return links
+
+
 def device_size(path: str) -> int:
     """Return the size of a block device or a regular file in bytes."""
     with system_errors(f"cannot access '{path}'"):

@@ -25,7 +25,7 @@ from storagectl.errors import (
     ToolFailed,
     VolumeNotFound,
 )
-from storagectl.model import Extent, Permissions, SourceExtent, Timestamps, Volume
+from storagectl.model import Extent, SourceExtent, Volume
 from storagectl.tools import blkid, blockdev, parted
 
 if TYPE_CHECKING:
@@ -197,14 +197,23 @@ class Disk(Backend):
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
         table = self._table()
-        links = self._links()
+        links = devices.stable_links(self.pool.target, os.path.basename(self.device))
         for part in table.partitions:
             yield self._volume(table, part, links, details=details)
 
     def volume(self, name: str) -> Volume | None:
         table = self._table()
         part = self._find(table, name)
-        return self._volume(table, part, self._links(), details=True) if part else None
+        return (
+            self._volume(
+                table,
+                part,
+                devices.stable_links(self.pool.target, os.path.basename(self.device)),
+                details=True,
+            )
+            if part
+            else None
+        )
 
     def _find(self, table: PartitionTable, name: str) -> Partition | None:
         for part in table.partitions:
@@ -225,25 +234,6 @@ class Disk(Backend):
             )
         return blockdev.partition_path(os.path.realpath(source.path), number)
 
-    def _links(self) -> dict[int, str]:
-        """Return the links of the target folder by the device number they lead to.
-
-        Only a folder below /dev has links that stay.  Of several for one partition the
-        one that begins like the name of the pool's own device wins, then the first.
-        """
-        target = self.pool.target
-        if not target.startswith("/dev/") or target.strip("/") == "dev":
-            return {}
-        own = os.path.basename(self.device)
-        links: dict[int, str] = {}
-        names = devices.listing(target)
-        for name in sorted(names, key=lambda name: (not name.startswith(own), name)):
-            path = os.path.join(target, name)
-            number = devices.device_number(path)
-            if number is not None:
-                links.setdefault(number, path)
-        return links
-
     def _volume(
         self,
         table: PartitionTable,
@@ -263,11 +253,7 @@ class Disk(Backend):
         volume.capacity = volume.allocation = volume.physical = part.end - part.start
         if number is not None:
             volume.physical = devices.device_size(node)
-            status = os.stat(node)
-            volume.permissions = Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid)
-            volume.timestamps = Timestamps(
-                status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
-            )
+            volume.permissions, volume.timestamps = blocks.looks(node)
         if part.kind == parted.EXTENDED:
             volume.allocation = sum(
                 other.end - other.start

@@ -24,7 +24,7 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
-from storagectl.model import BackingStore, Permissions, SourceExtent, Timestamps, Volume
+from storagectl.model import BackingStore, SourceExtent, Volume
 from storagectl.tools import lvm
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Logical(Backend):
             origin = self._path(found.origin)
             volume.backing = BackingStore(origin)
             if devices.device_number(origin) is not None:
-                permissions, timestamps = looks(origin)
+                permissions, timestamps = blocks.looks(origin)
                 volume.backing.permissions = permissions
                 volume.backing.timestamps = timestamps
         volume.extents = [
@@ -188,7 +188,7 @@ class Logical(Backend):
         ]
         if devices.device_number(path) is not None:
             volume.capacity = volume.physical = devices.device_size(path)
-            volume.permissions, volume.timestamps = looks(path)
+            volume.permissions, volume.timestamps = blocks.looks(path)
         return volume
 
     # The group as a whole
@@ -414,15 +414,6 @@ class Logical(Backend):
                 raise NoSupport(
                     f"logical volume '{volume.path}' is sparse, volume wipe not supported"
                 )
-
-
-def looks(path: str) -> tuple[Permissions, Timestamps]:
-    """Return owner, group, mode and times of a device."""
-    status = os.stat(path)
-    return (
-        Permissions(status.st_mode & 0o7777, status.st_uid, status.st_gid),
-        Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
-    )
 
 
 def refusal(group: Group) -> str | None:

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing
+from storagectl.errors import OperationFailed, ResourceBusy, SystemFailure, ToolFailed, ToolMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +22,8 @@ ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 # Debian's package of each tool; other distributions use the same or a similar name.
 PACKAGES = {
     "blockdev": "util-linux",
+    "dmsetup": "dmsetup",
+    "iscsiadm": "open-iscsi",
     "lvcreate": "lvm2",
     "lvextend": "lvm2",
     "lvreduce": "lvm2",
@@ -167,6 +169,34 @@ class Host:
             open(path, encoding="utf-8", errors="surrogateescape") as stream,
         ):
             return stream.read()
+
+    def addresses(self, name: str) -> set[str]:
+        """Return the addresses of a host by name, none where it is not known."""
+        import socket
+
+        with contextlib.suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            return {str(entry[4][0]) for entry in found}
+        return set()
+
+    def require_reachable(self, name: str, port: int, seconds: float) -> None:
+        """Raise OperationFailed unless a TCP port of a host answers within that time."""
+        import socket
+
+        try:
+            socket.create_connection((name, port), timeout=seconds).close()
+        except (OSError, UnicodeError) as error:
+            cause = getattr(error, "strerror", None) or str(error)
+            raise OperationFailed(f"cannot reach '{name}' at port {port}: {cause}") from error
+
+    def tell_kernel(self, path: str, text: str, failure: str) -> None:
+        """Write to a file of the kernel's; `failure` is what the error says before the cause."""
+        with system_errors(failure):
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
 
     def write_atomic(self, path: str, text: str, mode: int = 0o600) -> None:
         """Write a whole file so that after a crash it is the old one or the new one.

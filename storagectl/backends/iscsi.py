@@ -1,0 +1,228 @@
+"""iSCSI pools: a target that is logged in to; its LUNs are the volumes.
+
+Sessions are read from sysfs, iscsiadm makes and ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from storagectl.backends import devices
+from storagectl.backends.scsi import Luns
+from storagectl.errors import (
+    ConfigUnsupported,
+    InvalidArgument,
+    OperationFailed,
+    StorageError,
+    XmlError,
+)
+from storagectl.tools import iscsiadm
+from storagectl.xmltree import control_character
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.model import Auth
+
+REACH_S = 10.0
+INTERFACE_PREFIX = "storagectl-iface-"
+
+
+class Session(NamedTuple):
+    """A session: its number, and how the SCSI addresses of its LUNs begin."""
+
+    number: int
+    address: str
+
+
+class Iscsi(Luns):
+    """A session with one target at one portal."""
+
+    def _require_source(self) -> None:
+        """Raise where the definition does not name one target at one host.
+
+        Source: libvirt 9.0.0 virStorageBackendISCSIStartPool.
+        """
+        source = self.pool.source
+        if len(source.hosts) != 1:
+            raise ConfigUnsupported("Expected exactly 1 host for the storage pool")
+        if len(source.devices) != 1 or not source.devices[0].path:
+            raise ConfigUnsupported("missing source device")
+        for name in filter(None, (source.devices[0].path, source.initiator)):
+            if iscsiadm.NAME.fullmatch(name) is None:
+                raise InvalidArgument(f"'{name}' is not an iSCSI name")
+        if source.auth is not None and source.auth.type != "chap":
+            raise XmlError("iscsi pool only supports 'chap' auth type")
+
+    @property
+    def target(self) -> str:
+        return self.pool.source.devices[0].path
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The portal's host and port."""
+        host = self.pool.source.hosts[0]
+        return host.name, host.port or iscsiadm.DEFAULT_PORT
+
+    # Sessions
+
+    def _session(self) -> Session | None:
+        """Return the session with the pool's target at its portal, as its initiator."""
+        initiator = self.pool.source.initiator
+        folder = f"{devices.SYS}/class/iscsi_session"
+        for name in devices.listing(folder):
+            place = f"{folder}/{name}"
+            number = name.removeprefix("session")
+            if devices.read_line(f"{place}/targetname") != self.target:
+                continue
+            own = devices.read_line(f"{place}/ifacename").startswith(INTERFACE_PREFIX)
+            if initiator is None and own:
+                continue
+            if initiator not in (None, devices.read_line(f"{place}/initiatorname")):
+                continue
+            if not self._is_at_portal(number):
+                continue
+            host = os.path.realpath(f"{place}/device").split("/host")[-1].partition("/")[0]
+            below = (n for n in devices.listing(f"{place}/device") if n.startswith("target"))
+            channel = next(below, f"target{host}:0:0").removeprefix("target")
+            return Session(int(number), f"{channel}:")
+        return None
+
+    def _is_at_portal(self, session: str) -> bool:
+        """Tell whether a session is with the pool's portal, whichever name that has."""
+        name, port = self.place
+        for place in self._connections(session):
+            given = devices.read_line(f"{place}/persistent_address")
+            if devices.read_line(f"{place}/persistent_port") != str(port):
+                continue
+            if given == name or devices.read_line(f"{place}/address") in self.host.addresses(name):
+                return True
+        return False
+
+    def _connections(self, session: str) -> Iterator[str]:
+        folder = f"{devices.SYS}/class/iscsi_connection"
+        for name in devices.listing(folder):
+            if name.startswith(f"connection{session}:"):
+                yield f"{folder}/{name}"
+
+    def _require_session(self) -> Session:
+        session = self._session()
+        if session is None:
+            raise OperationFailed(f"there is no session with target '{self.target}'")
+        return session
+
+    def address(self) -> str:
+        return self._require_session().address
+
+    def scan(self) -> None:
+        self.host.change(iscsiadm.session(self._require_session().number, "-R"))
+
+    def is_active(self) -> bool:
+        with contextlib.suppress(StorageError):
+            self._require_source()
+            return self._session() is not None
+        return False
+
+    # Logging in and out
+
+    def start(self) -> None:
+        self._require_source()
+        if self._session() is None:
+            self._log_in()
+        self.find_new()
+
+    def _log_in(self) -> None:
+        """Log in; a record and an interface that were made for it go when that fails."""
+        auth = self.pool.source.auth
+        password = self._password(auth) if auth is not None else ""
+        self.host.require_reachable(*self.place, REACH_S)
+        with contextlib.ExitStack() as made:
+            interface = self._interface(made)
+            portal = self._portal(interface)
+            if portal is None:
+                portal = f"{iscsiadm.portal(*self.place)},1"
+                node = [portal, self.target]
+                made.callback(
+                    self._forget, iscsiadm.node(*node, "--op", "delete", interface=interface)
+                )
+                self.host.change(iscsiadm.node(*node, "--op", "new", interface=interface))
+            if auth is not None:
+                self._set_chap(portal, interface, auth.username, password)
+            self.host.change(iscsiadm.node(portal, self.target, "--login", interface=interface))
+            made.pop_all()
+
+    def _password(self, auth: Auth) -> str:
+        assert self.secret_of is not None
+        password = self.secret_of(auth)
+        for what, text in (("user name", auth.username), ("secret", password)):
+            if control_character(text) is not None or text != text.strip():
+                raise InvalidArgument(
+                    f"the {what} cannot be used for CHAP: it has blanks around"
+                    " it or control characters"
+                )
+        return password
+
+    def _interface(self, made: contextlib.ExitStack) -> str | None:
+        """Return the interface that has the pool's initiator name, made where there is none."""
+        initiator = self.pool.source.initiator
+        if initiator is None:
+            return None
+        found = iscsiadm.parse_interfaces(self.host.query(iscsiadm.interfaces()))
+        if initiator in found:
+            return found[initiator]
+        name = INTERFACE_PREFIX + self.pool.uuid.partition("-")[0]
+        made.callback(self._forget, iscsiadm.interface(name, "--op", "delete"))
+        self.host.change(iscsiadm.interface(name, "--op", "new"))
+        self.host.change(
+            iscsiadm.interface(
+                name, "--op", "update", "--name", "iface.initiatorname", "--value", initiator
+            )
+        )
+        return name
+
+    def _forget(self, argv: list[str]) -> None:
+        with contextlib.suppress(StorageError):
+            self.host.change(argv)
+
+    def _records(self) -> Iterator[tuple[str, str]]:
+        """Yield the portal group tag and the folder of each record at the pool's portal."""
+        host, port = self.place
+        for folder in iscsiadm.RECORDS:
+            for name in devices.listing(f"{folder}/{self.target}"):
+                front, _, tag = name.rpartition(",")
+                if front == f"{host},{port}":
+                    yield tag, f"{folder}/{self.target}/{name}"
+
+    def _portal(self, interface: str | None) -> str | None:
+        """Return the portal, with its group's tag, for which there is a record already."""
+        for tag, folder in self._records():
+            if os.path.exists(f"{folder}/{interface or 'default'}"):
+                return f"{iscsiadm.portal(*self.place)},{tag}"
+        return None
+
+    def _set_chap(self, portal: str, interface: str | None, username: str, password: str) -> None:
+        """Put the user and the password into the record, which only root can read.
+
+        iscsiadm takes a password as an argument only, where every process could see it.
+        """
+        wanted = portal.rpartition(",")[2]
+        for tag, folder in self._records():
+            if tag == wanted:
+                path = f"{folder}/{interface or 'default'}"
+                record = self.host.read_text(path)
+                self.host.write_atomic(path, iscsiadm.with_chap(record, username, password))
+                return
+        raise OperationFailed(f"the record of target '{self.target}' was not found")
+
+    def stop(self) -> None:
+        session = self._session() if self.is_active() else None
+        if session is not None:
+            self.require_luns_unused()
+            devices.settle(self.host)
+            self.host.change(iscsiadm.session(session.number, "--logout"))
+            devices.settle(self.host)
+
+
+BACKENDS = {"iscsi": Iscsi}

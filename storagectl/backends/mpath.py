@@ -1,0 +1,46 @@
+"""The mpath pool: all multipath maps of the host.  None is made or deleted."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.tools import dmsetup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.model import Volume
+
+
+class Multipath(Backend):
+    """The maps of device-mapper's multipath target, wherever the pool's own target leads."""
+
+    def is_active(self) -> bool:
+        return os.path.isdir("/dev/mapper") or os.path.isdir("/dev/mpath")
+
+    def state(self) -> PoolState:
+        total = sum(volume.capacity for volume in self.volumes(details=True))
+        return PoolState(capacity=total, allocation=total, available=0)
+
+    def refresh(self) -> None:
+        devices.settle(self.host)
+        self.state()
+
+    def start(self) -> None:
+        devices.settle(self.host)
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        for found in dmsetup.parse_maps(self.host.query(dmsetup.multipath_maps())):
+            path = f"/dev/mapper/{found.name}"
+            volume = blocks.inspect(f"dm-{found.minor}", path, path)
+            if volume is not None:
+                yield volume
+
+    def volume(self, name: str) -> Volume | None:
+        found = self.volumes(details=True)
+        return next((volume for volume in found if volume.name == name), None)
+
+
+BACKENDS = {"mpath": Multipath}

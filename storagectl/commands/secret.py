@@ -1,0 +1,141 @@
+"""Commands on secrets."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from storagectl.commands import command, flag, output, value
+from storagectl.commands.session import exclusive, read_file
+from storagectl.errors import ClientError, StorageError
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+
+@command("secret-define", "Define or modify a secret.", "Failed to set attributes from {file}")
+@value("file", "file containing secret attributes in XML", required=True)
+@flag("validate", "validate the XML against the schema")
+@click.pass_obj
+def secret_define(session: Session, file: str, validate: bool) -> None:
+    from storagectl.secrets import parse_secret
+
+    secret = parse_secret(read_file(file), validated=validate)
+    session.pools.secrets.define(secret)
+    session.say(f"Secret {secret.uuid} created")
+
+
+@command("secret-dumpxml", "Output attributes of a secret as an XML dump to stdout.")
+@value("secret", "secret UUID", required=True)
+@value("xpath", "xpath expression to filter the XML document", named_only=True)
+@flag("wrap", "wrap xpath results in an common root element")
+@click.pass_obj
+def secret_dumpxml(session: Session, secret: str, xpath: str | None, wrap: bool) -> None:
+    from storagectl.commands.xml import show_xml
+    from storagectl.secrets import format_secret
+
+    show_xml(format_secret(session.pools.secrets.find(secret)), xpath, wrap)
+
+
+@command("secret-set-value", "Set a secret value.", "Failed to set secret value")
+@value("secret", "secret UUID", required=True)
+@value("file", "read secret from file", named_only=True)
+@flag("plain", "read the secret from file without converting from base64")
+@flag("interactive", "read the secret from the terminal")
+@value("base64", "base64-encoded secret value")
+@click.pass_obj
+def secret_set_value(
+    session: Session,
+    secret: str,
+    file: str | None,
+    plain: bool,
+    interactive: bool,
+    base64: str | None,
+) -> None:
+    exclusive(file=file is not None, base64=base64 is not None)
+    exclusive(plain=plain, base64=base64 is not None)
+    exclusive(interactive=interactive, base64=base64 is not None)
+    exclusive(interactive=interactive, file=file is not None)
+    if plain and file is None:
+        raise ClientError("command 'secret-set-value' requires --file <string> option")
+    found = session.pools.secrets.find(secret)
+    if interactive:
+        from getpass import getpass
+
+        given = getpass("Enter new value for secret:").encode("utf-8", "surrogateescape")
+    elif file is not None:
+        given = read_file(file)
+        given = given if plain else decoded(given)
+    elif base64 is not None:
+        sys.stderr.write("error: Passing secret value as command-line argument is insecure!\n")
+        given = decoded(base64.encode("utf-8", "surrogateescape"))
+    else:
+        raise ClientError("Input secret value is missing")
+    if not given:
+        raise StorageError("value in virSecretSetValue must not be NULL")
+    session.pools.secrets.set_value(found, given)
+    session.say("Secret value set")
+
+
+def decoded(text: bytes) -> bytes:
+    """Return what base64 stands for.  Raises: StorageError where it is cut short."""
+    from base64 import b64decode
+    from binascii import Error
+
+    try:
+        return b64decode(text)
+    except Error as error:
+        raise StorageError(f"the value is not base64: {error}") from error
+
+
+@command("secret-get-value", "Output a secret value to stdout.")
+@value("secret", "secret UUID", required=True)
+@flag("plain", "get value without converting to base64")
+@click.pass_obj
+def secret_get_value(session: Session, secret: str, plain: bool) -> None:
+    secrets = session.pools.secrets
+    found = secrets.value(secrets.find(secret))
+    if plain:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(found)
+        return
+    from base64 import b64encode
+
+    output.write(b64encode(found).decode())
+
+
+@command("secret-list", "Returns a list of secrets")
+@flag("ephemeral", "list ephemeral secrets")
+@flag("no-ephemeral", "list non-ephemeral secrets")
+@flag("private", "list private secrets")
+@flag("no-private", "list non-private secrets")
+@click.pass_obj
+def secret_list(
+    session: Session, ephemeral: bool, no_ephemeral: bool, private: bool, no_private: bool
+) -> None:
+    rows = [
+        (
+            secret.uuid,
+            f"{secret.usage_type} {secret.usage}" if secret.usage_type else "Unused",
+        )
+        for secret in session.pools.secrets.all()
+        if chosen(secret.ephemeral, ephemeral, no_ephemeral)
+        and chosen(secret.private, private, no_private)
+    ]
+    output.write(output.table(("UUID", "Usage"), rows, quiet=session.quiet))
+
+
+def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:
+    """Tell whether a filter of two options lets through what has, or has not, a property."""
+    return wanted == unwanted or has == wanted
+
+
+@command("secret-undefine", "Undefine a secret.", "Failed to delete secret {secret}")
+@value("secret", "secret UUID", required=True)
+@click.pass_obj
+def secret_undefine(session: Session, secret: str) -> None:
+    secrets = session.pools.secrets
+    secrets.undefine(secrets.find(secret))
+    session.say(f"Secret {secret} deleted")

@@ -1,0 +1,255 @@
+"""Secrets: what proves to a server, or opens a volume, as virsh's secret commands know them.
+
+    CONFIG/secrets/UUID.xml      what a secret is for, 0600
+    CONFIG/secrets/UUID.base64   its value, 0600
+
+Those that are ephemeral are in RUN/secrets, which does not outlive a reboot.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    SecretInvalid,
+    SecretNotFound,
+    StorageError,
+    SystemFailure,
+    XmlError,
+)
+from storagectl.model import SecretDefinition
+from storagectl.poolxml import parse_uuid, random_uuid
+from storagectl.xmltree import Writer, expect_root, parse, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from storagectl.host import Host
+    from storagectl.model import Auth
+    from storagectl.store import Store
+    from storagectl.xmltree import Node
+
+# The element that says what a secret is for, by type of usage, and what libvirt calls the two.
+USAGES = {
+    "volume": ("volume", "volume usage specified, but volume path is missing"),
+    "ceph": ("name", "Ceph usage specified, but name is missing"),
+    "iscsi": ("target", "iSCSI usage specified, but target is missing"),
+    "tls": ("name", "TLS usage specified, but name is missing"),
+    "vtpm": ("name", "vTPM usage specified, but name is missing"),
+}
+XML = ".xml"
+VALUE = ".base64"
+
+
+def parse_secret(
+    text: bytes | str, *, new_uuid: Callable[[], str] = random_uuid, validated: bool = False
+) -> SecretDefinition:
+    """Return the secret that a document defines; `new_uuid` gives a missing UUID.
+
+    Raises: XmlError, XmlSyntaxError, SchemaError, ConfigUnsupported, InternalError.
+    Source: libvirt 9.0.0 virSecretDefParseXML.
+    """
+    root = parse(text, "(definition_of_secret)")
+    expect_root(root, "secret")
+    if validated:
+        validate(text, "secret")
+    ephemeral, private = (_yes(root, name) for name in ("ephemeral", "private"))
+    uuid = root.text_of("uuid")
+    parsed = parse_uuid(uuid) if uuid is not None else new_uuid()
+    if parsed is None:
+        raise InternalError("malformed uuid element")
+    secret = SecretDefinition(parsed, ephemeral, private, root.text_of("description"))
+    usage = root.find("usage")
+    if usage is not None:
+        secret.usage_type = usage.get("type")
+        if secret.usage_type is None:
+            raise XmlError("unknown secret usage type")
+        if secret.usage_type not in USAGES:
+            raise ConfigUnsupported(f"unknown secret usage type {secret.usage_type}")
+        element, missing = USAGES[secret.usage_type]
+        secret.usage = usage.text_of(element)
+        if not secret.usage:
+            raise InternalError(missing)
+    return secret
+
+
+def _yes(root: Node, attribute: str) -> bool:
+    given = root.get(attribute)
+    if given not in (None, "yes", "no"):
+        raise XmlError(f"invalid value of '{attribute}'")
+    return given == "yes"
+
+
+def format_secret(secret: SecretDefinition) -> str:
+    """Return a secret as secret-dumpxml shows it.  Source: libvirt 9.0.0 virSecretDefFormat."""
+
+    def yes(flag: bool) -> str:
+        return "yes" if flag else "no"
+
+    out = Writer()
+    out.open("secret", {"ephemeral": yes(secret.ephemeral), "private": yes(secret.private)})
+    out.leaf("uuid", secret.uuid)
+    if secret.description is not None:
+        out.leaf("description", secret.description)
+    if secret.usage_type is not None:
+        out.open("usage", {"type": secret.usage_type})
+        out.leaf(USAGES[secret.usage_type][0], secret.usage)
+        out.close()
+    out.close()
+    return out.document()
+
+
+class Secrets:
+    """All secrets of one store."""
+
+    def __init__(self, store: Store, host: Host) -> None:
+        self.store = store
+        self.host = host
+        self.lasting = os.path.join(os.path.dirname(store.config), "secrets")
+        self.fleeting = os.path.join(store.run, "secrets")
+
+    def all(self) -> Iterator[SecretDefinition]:
+        """Yield every secret, by UUID."""
+        found = [(name, folder) for folder in self._folders() for name in listing(folder)]
+        for name, folder in sorted(found):
+            if name.endswith(XML):
+                secret = self._read(os.path.join(folder, name))
+                if secret is not None:
+                    yield secret
+
+    def _folders(self) -> tuple[str, str]:
+        return self.lasting, self.fleeting
+
+    def _read(self, path: str) -> SecretDefinition | None:
+        from storagectl.store import warn
+
+        try:
+            with open(path, "rb") as stream:
+                return parse_secret(stream.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
+        except StorageError as error:
+            warn(f"ignoring {path}: {error.lines()[-1]}")
+            return None
+
+    def find(self, key: str) -> SecretDefinition:
+        """Return the secret with that UUID.  Raises: SecretNotFound, StorageError."""
+        action = f"failed to get secret '{key}'"
+        uuid = parse_uuid(key)
+        if uuid is None:
+            raise StorageError(
+                "uuidstr in virSecretLookupByUUIDString must be a valid UUID", action=action
+            )
+        secret = self._by_uuid(uuid)
+        if secret is None:
+            raise SecretNotFound(f"no secret with matching uuid '{uuid}'", action=action)
+        return secret
+
+    def _by_uuid(self, uuid: str) -> SecretDefinition | None:
+        found = (self._read(os.path.join(folder, uuid + XML)) for folder in self._folders())
+        return next((secret for secret in found if secret is not None), None)
+
+    def define(self, secret: SecretDefinition) -> None:
+        """Keep a new secret, or an existing one with another description.
+
+        Source: libvirt 9.0.0 virSecretObjListAdd.
+        """
+        with self.store.registry():
+            old = self._by_uuid(secret.uuid)
+            if old is None:
+                for other in self.all():
+                    same = (other.usage_type, other.usage) == (secret.usage_type, secret.usage)
+                    if same and secret.usage_type is not None:
+                        raise InternalError(
+                            f"a secret with UUID {other.uuid} already defined for use with"
+                            f" {other.usage}"
+                        )
+            elif (old.usage_type, old.usage) != (secret.usage_type, secret.usage):
+                raise InternalError(
+                    f"a secret with UUID {old.uuid} is already defined for use with {old.usage}"
+                )
+            elif old.private and not secret.private:
+                raise InternalError("cannot change private flag on existing secret")
+            value = self._value(old) if old is not None else None
+            self._write(secret, XML, format_secret(secret))
+            if old is not None and old.ephemeral != secret.ephemeral:
+                if value is not None:
+                    self.set_value(secret, value)
+                self._remove(old)
+
+    def _write(self, secret: SecretDefinition, suffix: str, text: str) -> None:
+        path = self._path(secret, suffix)
+        self.store.make_folders(os.path.dirname(path))
+        self.host.write_atomic(path, text)
+
+    def _path(self, secret: SecretDefinition, suffix: str) -> str:
+        folder = self.fleeting if secret.ephemeral else self.lasting
+        return os.path.join(folder, secret.uuid + suffix)
+
+    def undefine(self, secret: SecretDefinition) -> None:
+        """Forget a secret and its value."""
+        with self.store.registry():
+            self._remove(secret)
+
+    def _remove(self, secret: SecretDefinition) -> None:
+        for suffix in (VALUE, XML):
+            self.host.remove(self._path(secret, suffix), missing_ok=True)
+
+    def set_value(self, secret: SecretDefinition, value: bytes) -> None:
+        """Keep a secret's value."""
+        self._write(secret, VALUE, base64.b64encode(value).decode())
+
+    def value(self, secret: SecretDefinition) -> bytes:
+        """Return a secret's value, for its owner.  Raises: SecretInvalid, SecretNotFound."""
+        if secret.private:
+            raise SecretInvalid("secret is private")
+        return self._require_value(secret)
+
+    def _value(self, secret: SecretDefinition) -> bytes | None:
+        try:
+            with open(self._path(secret, VALUE), "rb") as stream:
+                return base64.b64decode(stream.read(), validate=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, binascii.Error) as error:
+            cause = error.strerror if isinstance(error, OSError) else "it is not base64"
+            raise SystemFailure(f"cannot read '{self._path(secret, VALUE)}': {cause}") from error
+
+    def _require_value(self, secret: SecretDefinition) -> bytes:
+        value = self._value(secret)
+        if value is None:
+            raise SecretNotFound(f"secret '{secret.uuid}' does not have a value")
+        return value
+
+    def value_for(self, auth: Auth) -> str:
+        """Return the value of the secret that an <auth> names; private ones are for this.
+
+        Raises: SecretNotFound.
+        Source: libvirt 9.0.0 virSecretGetSecretString.
+        """
+        if auth.secret_uuid is not None:
+            secret = self._by_uuid(auth.secret_uuid)
+            if secret is None:
+                raise SecretNotFound(f"no secret with matching uuid '{auth.secret_uuid}'")
+            return self._require_value(secret).decode("utf-8", "surrogateescape")
+        wanted = {"chap": "iscsi", "ceph": "ceph"}.get(auth.type)
+        for secret in self.all():
+            if (secret.usage_type, secret.usage) == (wanted, auth.secret_usage):
+                return self._require_value(secret).decode("utf-8", "surrogateescape")
+        raise SecretNotFound(f"no secret with matching usage '{auth.secret_usage}'")
+
+
+def listing(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error

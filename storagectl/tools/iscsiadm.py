@@ -1,0 +1,90 @@
+"""iscsiadm of open-iscsi: argument lists, parsers, and the text of node records.
+
+The arguments are libvirt's, in its order, so that errors show the same command.  No name can
+be taken for an option: each follows the option that wants it.
+"""
+
+from __future__ import annotations
+
+import re
+
+DEFAULT_PORT = 3260
+
+# Where node records are: Debian and older ones, then the others.  Source: iscsiadm(8), FILES.
+RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
+
+# What a name may consist of.  Source: RFC 3722; libvirt makes no folder of it, iscsiadm does.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
+
+
+def portal(host: str, port: int) -> str:
+    """Return HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def discover(portal: str) -> list[str]:
+    """Ask a portal for its targets; nothing is recorded."""
+    return [
+        "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", portal,
+        "--op", "nonpersistent",
+    ]  # fmt: skip
+
+
+def node(portal: str, target: str, *words: str, interface: str | None = None) -> list[str]:
+    """Act on the record of a target at a portal, through an interface if one is named."""
+    through = ["--interface", interface] if interface else []
+    return [
+        "iscsiadm", "--mode", "node", "--portal", portal, "--targetname", target,
+        *words, *through,
+    ]  # fmt: skip
+
+
+def session(number: int, *words: str) -> list[str]:
+    """Act on a session."""
+    return ["iscsiadm", "--mode", "session", "-r", str(number), *words]
+
+
+def interface(name: str, *words: str) -> list[str]:
+    """Act on an interface, which may have an initiator name of its own."""
+    return ["iscsiadm", "--mode", "iface", "--interface", name, *words]
+
+
+def interfaces() -> list[str]:
+    return ["iscsiadm", "--mode", "iface"]
+
+
+def parse_interfaces(text: str) -> dict[str, str]:
+    """Return the interfaces by their initiator names.
+
+    libvirt-iface-07f06ec7 tcp,<empty>,<empty>,<empty>,iqn.2026-11.lab:me
+    default tcp,<empty>,<empty>,<empty>,<empty>
+    iser iser,<empty>,<empty>,<empty>,<empty>
+    """
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        initiator = rest.split(",", 4)[-1]
+        if rest.count(",") == 4 and initiator != "<empty>":
+            found[initiator] = name
+    return found
+
+
+def with_chap(record: str, username: str, password: str) -> str:
+    """Return the text of a node record that logs in with CHAP.
+
+    # BEGIN RECORD 2.1.8
+    node.name = iqn.2026-11.lab:t2
+    node.session.auth.authmethod = None
+    # END RECORD
+
+    Source: iscsiadm(8), idbm_print_all_by_name; `#` begins a comment only in front.
+    """
+    wanted = {
+        "node.session.auth.authmethod": "CHAP",
+        "node.session.auth.username": username,
+        "node.session.auth.password": password,
+    }
+    kept = [line for line in record.splitlines() if line.partition(" = ")[0] not in wanted]
+    place = next((n for n, line in enumerate(kept) if line.startswith("# END RECORD")), len(kept))
+    added = [f"{name} = {value}" for name, value in wanted.items()]
+    return "\n".join([*kept[:place], *added, *kept[place:]]) + "\n"
