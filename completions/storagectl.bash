@@ -9,7 +9,7 @@ _storagectl_commands='autostart pool-autostart pool-build pool-capabilities pool
 _storagectl_program_options='-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
-        autostart) options='' ;;
+        autostart) options='timing:flag' ;;
         pool-autostart) options='pool:pool-all disable:flag' ;;
         pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag' ;;
         pool-capabilities) options='' ;;

@@ -46,6 +46,8 @@ function __storagectl_program_options
 end
 function __storagectl_options --argument-names command
     switch $command
+        case autostart
+            printf '%s\n' timing:flag
         case pool-autostart
             printf '%s\n' pool:pool-all disable:flag
         case pool-build

@@ -45,7 +45,7 @@ _storagectl_tables() {
     )
     program_options=(-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag)
     options_of=(
-        autostart ''
+        autostart 'timing:flag'
         pool-autostart 'pool:pool-all disable:flag'
         pool-build 'pool:pool-inactive no-overwrite:flag overwrite:flag'
         pool-capabilities ''

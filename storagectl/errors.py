@@ -82,6 +82,10 @@ class OperationFailed(StorageError):
     prefix = "operation failed: "
 
 
+class OperationTimeout(StorageError):
+    prefix = "Timed out during operation: "
+
+
 class OperationUnsupported(StorageError):
     prefix = "Operation not supported: "
 

@@ -194,15 +194,26 @@ class Pools:
         with self.changing(key) as entry:
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
-            backends.load(entry.pool, self.host)
-            self.store.mark_started(entry.pool)
-            self._bring_up(
-                entry.pool,
-                build=build,
-                overwrite=overwrite,
-                no_overwrite=no_overwrite,
-                before=entry.marker,
-            )
+            self._start(entry, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+
+    def start_if_inactive(self, key: str) -> bool:
+        """Start a pool unless it is active.  Returns: whether it was not."""
+        with self.changing(key) as entry:
+            if not entry.active:
+                self._start(entry, build=False, overwrite=False, no_overwrite=False)
+                return True
+        return False
+
+    def _start(self, entry: Entry, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
+        backends.load(entry.pool, self.host)
+        self.store.mark_started(entry.pool)
+        self._bring_up(
+            entry.pool,
+            build=build,
+            overwrite=overwrite,
+            no_overwrite=no_overwrite,
+            before=entry.marker,
+        )
 
     def _bring_up(
         self,

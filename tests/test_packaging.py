@@ -78,7 +78,8 @@ def test_unit_starts_after_the_disks_and_before_the_machines() -> None:
     for line in (
         "Type=oneshot",
         "RemainAfterExit=yes",
-        "ExecStart=storagectl autostart",
+        "ExecStart=storagectl autostart --timing",
+        "Wants=network-online.target",
         "WantedBy=multi-user.target",
     ):
         assert line in text.splitlines()

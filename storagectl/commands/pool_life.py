@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +11,7 @@ import click
 from storagectl.commands import command, flag, report, value
 from storagectl.commands.pool_define import build_options
 from storagectl.commands.session import exclusive
-from storagectl.errors import StorageError
+from storagectl.errors import ClientError
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
@@ -95,19 +97,25 @@ def pool_autostart(session: Session, pool: str, disable: bool) -> None:
 
 
 @command("autostart", "Start every inactive pool that is marked as autostarted.")
+@flag("timing", "tell how long each pool took")
 @click.pass_obj
-def autostart(session: Session) -> None:
-    failed = False
-    for entry in session.pools.all():
-        if not entry.autostart or entry.active:
-            continue
-        try:
-            session.pools.start(entry.name, build=False, overwrite=False, no_overwrite=False)
-        except StorageError as error:
-            error.action = f"Failed to autostart storage pool '{entry.name}'"
-            report(error)
-            failed = True
-        else:
-            session.say(f"Pool {entry.name} started")
+def autostart(session: Session, timing: bool) -> None:
+    from storagectl.autostart import start_all
+
+    names = []
+    failed = []
+    with contextlib.closing(start_all(session.pools)) as results:
+        for result in results:
+            names.append(result.name)
+            took = f" in {result.seconds:.1f} s" if timing else ""
+            if result.error is not None:
+                failed.append(result.name)
+                result.error.action = f"Failed to autostart storage pool '{result.name}'{took}"
+                report(result.error)
+            elif result.started:
+                session.say(f"Pool {result.name} started{took}")
+                sys.stdout.flush()
     if failed:
-        raise SystemExit(1)
+        raise ClientError(
+            f"{len(failed)} of {len(names)} autostarted pools are not active: {', '.join(failed)}"
+        )

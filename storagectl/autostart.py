@@ -1,0 +1,126 @@
+"""Starting all pools that are marked for it, as at boot: at the same time, each with a limit.
+
+Some pools need others: a folder in the file system of another pool, a volume group on the
+LUNs of another.  The first can be told from the paths, so such a pool waits.  The second
+can't, so what has failed is tried again when other pools have come up since.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from storagectl.errors import InternalError, OperationInvalid, OperationTimeout, StorageError
+from storagectl.host import worker
+from storagectl.pooltypes import POOL_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator
+
+    from storagectl.model import Pool
+    from storagectl.pools import Pools
+
+LIMIT_S = 90.0  # what systemd gives to a mount
+PATIENCE_S = 5.0  # those that have failed don't wait for a pool that takes longer
+MOST = 32
+
+STARTED, ACTIVE, FAILED = "started", "active", "failed"
+
+
+class Result(NamedTuple):
+    """How a pool fared; one that was active before is neither `started` nor has an `error`."""
+
+    name: str
+    started: bool
+    error: StorageError | None
+    seconds: float
+
+
+def start_all(pools: Pools) -> Generator[Result, None, None]:
+    """Start the autostarted pools, and tell of each when nothing more is done for it.
+
+    When the iteration is closed before its end, starts that are under way are undone.
+    """
+    marked = {entry.name: entry.config for entry in pools.all() if entry.autostart and entry.config}
+    outer = {name: around(pool, marked.values()) for name, pool in marked.items()}
+    left = set(marked)
+    up: set[str] = set()
+    last_up = 0.0
+    running: dict[str, worker.Worker] = {}
+    began: dict[str, float] = {}
+    failed: dict[str, Result] = {}
+
+    def due() -> list[str]:
+        """Return what may be started now: for the first time, or once more."""
+        calm = all(process.age_s > PATIENCE_S for process in running.values())
+        names = [
+            name
+            for name in sorted(left - running.keys())
+            if outer[name] <= up and (name not in began or (calm and began[name] < last_up))
+        ]
+        return names[: MOST - len(running)]
+
+    try:
+        while True:
+            for name in due():
+                running[name] = worker.Worker(partial(attempt, pools, name), LIMIT_S)
+                began[name] = running[name].began
+            if not running:
+                break
+            worker.wait(running.values())
+            for name, process in list(running.items()):
+                if not process.is_over():
+                    continue
+                del running[name]
+                result = outcome(name, process)
+                if result.error is None:
+                    up.add(name)
+                    last_up = time.monotonic()
+                elif not isinstance(result.error, OperationTimeout):
+                    failed[name] = result
+                    continue
+                left.remove(name)
+                yield result
+    finally:
+        worker.end_all(running.values())
+    for name in sorted(left):
+        yield failed.get(name) or Result(name, False, not_tried(outer[name] - up), 0.0)
+
+
+def around(pool: Pool, others: Collection[Pool]) -> set[str]:
+    """Return the names of the pools whose file systems have this one's target or source."""
+    paths = [pool.target, *(device.path for device in pool.source.devices)]
+    return {
+        other.name
+        for other in others
+        if POOL_TYPES[other.type].mount_options
+        and any(path.startswith(other.target.rstrip("/") + "/") for path in paths)
+    }
+
+
+def not_tried(missing: set[str]) -> StorageError:
+    names = ", ".join(f"'{name}'" for name in sorted(missing))
+    return OperationInvalid(f"it lies in the file system of storage pool {names}, which is down")
+
+
+def attempt(pools: Pools, name: str) -> str:
+    """Start one pool and put into words what came of it, for `outcome` to read."""
+    try:
+        return STARTED if pools.start_if_inactive(name) else ACTIVE
+    except StorageError as error:
+        return "\0".join((FAILED, error.lines()[-1], error.hint))
+    except OSError as error:
+        return "\0".join((FAILED, f"{error.strerror}: '{error.filename}'", ""))
+
+
+def outcome(name: str, process: worker.Worker) -> Result:
+    state, *words = (process.answer or "").split("\0")
+    error: StorageError | None = None
+    if state == FAILED:
+        error = StorageError(words[0], hint=words[1])
+    elif not state and process.told_to_end:
+        error = OperationTimeout(f"not started within {LIMIT_S:.0f} seconds")
+    elif not state:
+        error = InternalError("the process that was to start it has ended")
+    return Result(name, state == STARTED, error, process.age_s)
