@@ -31,6 +31,7 @@ README_END = "<!-- end of pool types -->\n"
 GROUPS = (
     ("Commands on pools", ("pool-", "find-")),
     ("Commands on volumes", ("vol-",)),
+    ("Commands on secrets", ("secret-",)),
     ("Other commands", ("",)),
 )
 

@@ -141,6 +141,10 @@ class ResourceBusy(StorageError):
     prefix = "resource busy: "
 
 
+class Inaccessible(OperationFailed):
+    """A pool runs, and where its volumes are does not answer."""
+
+
 class ToolMissing(StorageError):
     """A host tool is not installed.  `hint` names the packages that bring it."""
 
@@ -161,3 +165,12 @@ class ToolFailed(InternalError):
         self.argv = argv
         self.status = status
         self.stderr = stderr
+
+
+class ToolTimeout(InternalError):
+    """A host tool was ended because it took too long."""
+
+    def __init__(self, argv: list[str], limit_s: float) -> None:
+        import shlex
+
+        super().__init__(f"Child process ({shlex.join(argv)}) did not end within {limit_s:.0f} s")

@@ -69,7 +69,7 @@ POOL_TYPES = {
             cow=True, mount_options=True, conflict="device",
         ),
         PoolType(
-            "netfs", None, needs=(HOST, DIR),
+            "netfs", "netfs", needs=(HOST, DIR),
             pool_formats=("auto", "nfs", "glusterfs", "cifs"), pool_default="auto",
             volume_formats=FILE_FORMATS, volume_default="raw",
             mount_options=True, conflict="export",

@@ -33,7 +33,7 @@ def _no_real_commands(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if any(request.node.get_closest_marker(name) for name in ("tools", "root", "oracle")):
         return
 
-    def refuse(self: Host, argv: list[str]) -> Any:
+    def refuse(self: Host, argv: list[str], limit_s: float | None = None) -> Any:
         raise NoRealCommands(argv)
 
     monkeypatch.setattr(Host, "_spawn", refuse)

@@ -21,7 +21,7 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
-from storagectl.host import is_staged, system_errors
+from storagectl.host import acting_as, bulk, is_staged, open_file, system_errors
 from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, Volume
 from storagectl.tools import imageheader, qemu_img
 
@@ -60,7 +60,7 @@ def inspect(target: str, name: str) -> Volume | None:
     volume.capacity = volume.physical = status.st_size
     volume.allocation = status.st_blocks * 512
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return volume
     try:
@@ -123,47 +123,61 @@ def beside(volume: Volume, path: str) -> str:
     )
 
 
-def create(host: Host, target: str, volume: Volume, *, metadata: bool) -> None:
+def create(
+    host: Host, target: str, volume: Volume, *, metadata: bool, as_owner: bool = False
+) -> None:
     path = free_path(target, volume)
     if volume.format == "dir":
-        if not host.make_folder(path, VOLUME_MODE):
-            raise FileExistsError
-        try:
-            give_away(host, volume, path)
-        except BaseException:
-            os.rmdir(path)
-            raise
+        with creating(volume, path, as_owner=as_owner):
+            if not host.make_folder(path, VOLUME_MODE):
+                raise FileExistsError
+            try:
+                give_away(host, volume, path)
+            except BaseException:
+                os.rmdir(path)
+                raise
     elif volume.format == "raw":
         refuse_for_raw(volume, metadata=metadata)
-        with staged_file(host, volume, path) as staged, opened(staged) as fd:
+        with staged_file(host, volume, path, as_owner) as staged, opened(staged) as fd:
             size_raw(host, volume, path, fd)
             reserve(path, fd, min(volume.allocation, volume.capacity))
             with system_errors(f"cannot sync data to file '{path}'"):
                 os.fsync(fd)
     else:
         check_image(target, volume, metadata=metadata)
-        with staged_file(host, volume, path) as staged:
+        with staged_file(host, volume, path, as_owner) as staged:
             run(host, qemu_img.create(volume, staged, metadata=metadata), staged, path)
 
 
 def create_from(
-    host: Host, target: str, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+    host: Host,
+    target: str,
+    volume: Volume,
+    source: Volume,
+    *,
+    metadata: bool,
+    reflink: bool,
+    as_owner: bool = False,
 ) -> None:
     if volume.format == "dir" and source.type == "dir":
-        create(host, target, volume, metadata=metadata)
+        create(host, target, volume, metadata=metadata, as_owner=as_owner)
         return
     path = free_path(target, volume)
     if volume.format == "dir" or source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
     if volume.format == "raw" and qemu_img.driver(source.format) == "raw":
         refuse_for_raw(volume, metadata=metadata)
-        with staged_file(host, volume, path) as staged, opened(staged) as fd:
-            copy_raw(host, volume, source, path, fd, reflink=reflink)
+        with (
+            host.opened(source.path) as source_fd,
+            staged_file(host, volume, path, as_owner) as staged,
+            opened(staged) as fd,
+        ):
+            copy_raw(host, volume, source, path, source_fd, fd, reflink=reflink)
         return
     if reflink:
         raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
     check_image(target, volume, metadata=metadata)
-    with staged_file(host, volume, path) as staged:
+    with staged_file(host, volume, path, as_owner) as staged:
         argv = qemu_img.convert(source, volume, staged, metadata=metadata)
         run(host, argv, staged, path)
         grown = max(volume.capacity, source.capacity)
@@ -173,23 +187,27 @@ def create_from(
 
 
 def copy_raw(
-    host: Host, volume: Volume, source: Volume, path: str, fd: int, *, reflink: bool
+    host: Host,
+    volume: Volume,
+    source: Volume,
+    path: str,
+    source_fd: int,
+    fd: int,
+    *,
+    reflink: bool,
 ) -> None:
-    from storagectl.host import bulk
-
-    with host.opened(source.path) as source_fd:
-        if reflink:
-            with system_errors(f"failed to clone files from '{source.path}'"):
-                bulk.reflink(source_fd, fd)
-        size_raw(host, volume, path, fd)
-        if not reflink:
-            full = volume.allocation >= volume.capacity
-            if full:
-                reserve(path, fd, volume.capacity)
-            with system_errors(f"failed writing to file '{path}'"):
-                length = os.lseek(source_fd, 0, os.SEEK_END)
-                copy = bulk.copy_data if full else bulk.copy_nonzero
-                copy(source_fd, fd, 0, 0, length)
+    if reflink:
+        with system_errors(f"failed to clone files from '{source.path}'"):
+            bulk.reflink(source_fd, fd)
+    size_raw(host, volume, path, fd)
+    if not reflink:
+        full = volume.allocation >= volume.capacity
+        if full:
+            reserve(path, fd, volume.capacity)
+        with system_errors(f"failed writing to file '{path}'"):
+            length = os.lseek(source_fd, 0, os.SEEK_END)
+            copy = bulk.copy_data if full else bulk.copy_nonzero
+            copy(source_fd, fd, 0, 0, length)
     with system_errors(f"cannot sync data to file '{path}'"):
         os.fsync(fd)
 
@@ -204,17 +222,35 @@ def free_path(target: str, volume: Volume) -> str:
 
 
 @contextlib.contextmanager
-def staged_file(host: Host, volume: Volume, path: str) -> Iterator[str]:
+def staged_file(host: Host, volume: Volume, path: str, as_owner: bool) -> Iterator[str]:
     """Give a hidden file that becomes the volume, with its owner and mode, at the end."""
     host.sweep(os.path.dirname(path))
     try:
-        with host.staged(path, VOLUME_MODE) as staged:
+        with (
+            creating(volume, path, as_owner=as_owner),
+            host.staged(path, VOLUME_MODE) as staged,
+        ):
             yield staged
             give_away(host, volume, staged)
     except FileExistsError:
         raise
     except OSError as error:
         raise SystemFailure(f"cannot create path '{path}': {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def creating(volume: Volume, path: str, *, as_owner: bool) -> Iterator[None]:
+    """Act as the owner that a new volume is to have, where `as_owner` and the folder let it.
+
+    A file server may let root neither write there nor give a file away.
+    """
+    wanted = volume.permissions if as_owner else Permissions()
+    with acting_as(wanted.owner, wanted.group):
+        allowed = os.access(os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
+        if allowed:
+            yield
+            return
+    yield
 
 
 def give_away(host: Host, volume: Volume, path: str) -> None:
@@ -238,8 +274,6 @@ def truncate(fd: int, size: int) -> None:
 
 
 def reserve(path: str, fd: int, length: int) -> None:
-    from storagectl.host import bulk
-
     with system_errors(f"cannot allocate {length} bytes in file '{path}'"):
         bulk.allocate(fd, 0, length)
 
@@ -287,8 +321,6 @@ def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink:
             pass
         host.change(qemu_img.resize(volume, capacity, shrink=shrink))
         return
-    from storagectl.host import bulk
-
     with host.opened(volume.path, write=True) as fd:
         if allocate:
             size = os.fstat(fd).st_size

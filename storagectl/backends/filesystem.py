@@ -1,4 +1,4 @@
-"""Pools whose volumes are files in a folder: dir as it is, fs after a mount."""
+"""Pools whose volumes are files in a folder: dir as it is, fs and netfs after a mount."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ POOL_MODE = 0o711
 
 
 class Directory(Backend):
-    """A folder; every file and sub-folder in it is a volume."""
+    """A folder; every file and sub-folder in it is a volume.
+
+    `as_owner` says that a new file is made by its owner where root may not make it.
+    """
 
     stable_links = False
+    as_owner = False
 
     def is_active(self) -> bool:
         return os.path.isdir(self.pool.target)
@@ -78,7 +82,7 @@ class Directory(Backend):
             for entry in entries:
                 if not listed(entry.name):
                     continue
-                volume = self.volume(entry.name) if details else self._glance(entry)
+                volume = self._inspect(entry.name) if details else self._glance(entry)
                 if volume is not None:
                     yield volume
 
@@ -101,6 +105,9 @@ class Directory(Backend):
     def volume(self, name: str) -> Volume | None:
         if "/" in name or name in ("", ".", "..") or not listed(name):
             return None
+        return self._inspect(name)
+
+    def _inspect(self, name: str) -> Volume | None:
         from storagectl.backends.files import inspect
 
         return inspect(self.pool.target, name)
@@ -112,7 +119,7 @@ class Directory(Backend):
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
         from storagectl.backends import files
 
-        files.create(self.host, self.pool.target, volume, metadata=metadata)
+        files.create(self.host, self.pool.target, volume, metadata=metadata, as_owner=self.as_owner)
 
     def create_volume_from(
         self, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
@@ -120,7 +127,13 @@ class Directory(Backend):
         from storagectl.backends import files
 
         files.create_from(
-            self.host, self.pool.target, volume, source, metadata=metadata, reflink=reflink
+            self.host,
+            self.pool.target,
+            volume,
+            source,
+            metadata=metadata,
+            reflink=reflink,
+            as_owner=self.as_owner,
         )
 
     def delete_volume(self, volume: Volume) -> None:
@@ -135,30 +148,84 @@ class Directory(Backend):
         files.resize(self.host, volume, capacity, allocate=allocate, shrink=shrink)
 
 
-class FileSystem(Directory):
+class Mounted(Directory):
+    """A folder that something is mounted on while the pool runs."""
+
+    mount_limit_s: float | None = None
+
+    def mount_command(self) -> list[str]:
+        """Return what mounts the source at the target.  Raises: StorageError for a bad one."""
+        raise NotImplementedError
+
+    def is_source(self, mount: Mount) -> bool:
+        """Tell whether a mount is that of the pool's source."""
+        raise NotImplementedError
+
+    def is_active(self) -> bool:
+        return self._mounted() is not None
+
+    def _mounted(self) -> Mount | None:
+        """Return the mount of the pool's source at its target, the topmost there."""
+        top = self._top_mount()
+        return top if top is not None and self.is_source(top) else None
+
+    def _top_mount(self) -> Mount | None:
+        mounts = parse_mountinfo(self.host.read_text("/proc/self/mountinfo"))
+        place = self._place(mounts)
+        return next((mount for mount in reversed(mounts) if mount.target == place), None)
+
+    def _place(self, mounts: list[Mount]) -> str:
+        """Return the target without links; a mount point is not looked at, it may be dead."""
+        target = self.pool.target
+        folder, name = os.path.split(target)
+        points = {mount.target for mount in mounts}
+        if target in points:
+            return target
+        place = os.path.join(os.path.realpath(folder), name)
+        return place if place in points else os.path.realpath(target)
+
+    def start(self) -> None:
+        command = self.mount_command()
+        if self._mounted() is not None:
+            return
+        other = self._top_mount()
+        if other is not None:
+            raise OperationInvalid(
+                f"target '{self.pool.target}' is already the mount point of '{other.source}'"
+            )
+        self.host.change(command, limit_s=self.mount_limit_s)
+
+    def stop(self) -> None:
+        mounted = self._mounted()
+        if mounted is None:
+            return
+        try:
+            self.host.change(mount.umount(self.pool.target), limit_s=self.mount_limit_s)
+        except ToolFailed as error:
+            from storagectl.backends import devices
+
+            users = devices.users_of_mount(mounted.target)
+            error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
+            raise
+
+
+class FileSystem(Mounted):
     """A block device that is mounted at the target while the pool runs."""
 
     @property
     def device(self) -> str:
         return self.pool.source.devices[0].path
 
-    def is_active(self) -> bool:
-        return self._mounted() is not None
-
-    def _mounted(self) -> Mount | None:
-        """Return the mount of the pool's device at its target, the topmost there."""
-        top = self._top_mount()
-        if top is None:
-            return None
+    def is_source(self, mount: Mount) -> bool:
         device = os.path.realpath(self.device)
         with contextlib.suppress(OSError):
             status = os.stat(device)
             number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-            if stat.S_ISBLK(status.st_mode) and number == top.device:
-                return top
-            if stat.S_ISREG(status.st_mode) and self._is_loop_on(top.source, device):
-                return top
-        return top if os.path.realpath(top.source) == device else None
+            if stat.S_ISBLK(status.st_mode) and number == mount.device:
+                return True
+            if stat.S_ISREG(status.st_mode) and self._is_loop_on(mount.source, device):
+                return True
+        return os.path.realpath(mount.source) == device
 
     def _is_loop_on(self, node: str, file: str) -> bool:
         """Tell whether a node is the loop device that mount(8) has put on a regular file."""
@@ -168,42 +235,13 @@ class FileSystem(Directory):
             loop == node and devices.same_file(backing, file) for loop, backing in devices.loops()
         )
 
-    def _top_mount(self) -> Mount | None:
-        target = os.path.realpath(self.pool.target)
-        mounts = parse_mountinfo(self.host.read_text("/proc/self/mountinfo"))
-        return next((mount for mount in reversed(mounts) if mount.target == target), None)
-
-    def start(self) -> None:
+    def mount_command(self) -> list[str]:
         if len(self.pool.source.devices) != 1:
             raise ConfigUnsupported("expected exactly 1 device for the storage pool")
         self._require_path()
-        if self._mounted() is not None:
-            return
-        other = self._top_mount()
-        if other is not None:
-            raise OperationInvalid(
-                f"target '{self.pool.target}' is already the mount point of '{other.source}'"
-            )
-        self.host.change(
-            mount.mount(
-                self.device,
-                self.pool.target,
-                self.pool.source.format,
-                self.pool.mount_options,
-            )
+        return mount.mount(
+            self.device, self.pool.target, self.pool.source.format, self.pool.mount_options
         )
-
-    def stop(self) -> None:
-        if self._mounted() is None:
-            return
-        try:
-            self.host.change(mount.umount(self.pool.target))
-        except ToolFailed as error:
-            from storagectl.backends import devices
-
-            users = devices.users_of_mount(os.path.realpath(self.pool.target))
-            error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
-            raise
 
     def _require_path(self) -> None:
         """Refuse what mount(8) would take as an option, or as a tag that is found elsewhere."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from storagectl.model import Auth
 
 REACH_S = 10.0
+LOGIN_LIMIT_S = 60.0
 INTERFACE_PREFIX = "storagectl-iface-"
 
 
@@ -150,7 +151,8 @@ class Iscsi(Luns):
                 self.host.change(iscsiadm.node(*node, "--op", "new", interface=interface))
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
-            self.host.change(iscsiadm.node(portal, self.target, "--login", interface=interface))
+            login = iscsiadm.node(portal, self.target, "--login", interface=interface)
+            self.host.change(login, limit_s=LOGIN_LIMIT_S)
             made.pop_all()
 
     def _password(self, auth: Auth) -> str:

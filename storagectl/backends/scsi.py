@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Direct access and CD-ROM.  Source: SPC-4, peripheral device type.
 DISK_TYPES = ("0", "5")
 
+SERIAL_LIMIT_S = 5.0
+
 ADDRESS = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
 ADAPTER_NAME = re.compile(r"(?:scsi_)?host(\d+)")
 
@@ -140,7 +142,7 @@ class Luns(Backend):
             return path
         argv = scsi_id.serial(lun.node, export=self.serial_with_port)
         try:
-            said = self.host.query(argv)
+            said = self.host.query(argv, limit_s=SERIAL_LIMIT_S)
         except StorageError:
             return path
         return scsi_id.parse_serial(said, export=self.serial_with_port) or path

@@ -9,10 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.errors import OperationFailed, ResourceBusy, SystemFailure, ToolFailed, ToolMissing
+from storagectl.errors import (
+    OperationFailed,
+    ResourceBusy,
+    SystemFailure,
+    ToolFailed,
+    ToolMissing,
+    ToolTimeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,12 +50,16 @@ PACKAGES = {
     "mkfs.vfat": "dosfstools",
     "mkfs.xfs": "xfsprogs",
     "mount": "mount",
+    "mount.cifs": "cifs-utils",
+    "mount.glusterfs": "glusterfs-client",
+    "mount.nfs": "nfs-common",
     "parted": "parted",
     "pvcreate": "lvm2",
     "pvremove": "lvm2",
     "pvs": "lvm2",
     "qemu-img": "qemu-utils",
     "scrub": "scrub",
+    "showmount": "nfs-common",
     "udevadm": "udev",
     "umount": "mount",
     "vgchange": "lvm2",
@@ -57,6 +69,9 @@ PACKAGES = {
     "wipefs": "util-linux",
 }
 
+ANSWER_WAIT_S = 5.0
+KILL_WAIT_S = 2.0
+
 # Source: linux/fs.h.
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
@@ -64,6 +79,7 @@ NOCOW = 0x00800000
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+STAGED_LOCK = 1 << 62
 STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
 
@@ -71,19 +87,25 @@ STAGED_SUFFIX = ".part"
 class Host:
     """The machine that storagectl runs on."""
 
-    def query(self, argv: Sequence[str], *, ok: Sequence[int] = (0,)) -> str:
+    def query(
+        self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
+    ) -> str:
         """Run a tool that only reads and return its stdout.
 
-        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`.
+        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
+        when it has not ended within `limit_s`.
         """
-        return self._run(list(argv), ok)
+        return self._run(list(argv), ok, limit_s)
 
-    def change(self, argv: Sequence[str], *, ok: Sequence[int] = (0,)) -> str:
+    def change(
+        self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
+    ) -> str:
         """Run a tool that alters the machine and return its stdout.
 
-        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`.
+        Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
+        when it has not ended within `limit_s`.
         """
-        return self._run(list(argv), ok)
+        return self._run(list(argv), ok, limit_s)
 
     def converse(self, argv: Sequence[str]) -> None:
         """Run a program that talks to the user on the terminal, such as an editor.
@@ -120,18 +142,19 @@ class Host:
             return False
         return True
 
-    def _run(self, argv: list[str], ok: Sequence[int]) -> str:
+    def _run(self, argv: list[str], ok: Sequence[int], limit_s: float | None) -> str:
         argv[0] = self.find_tool(argv[0])
-        status, stdout, stderr = self._spawn(argv)
+        status, stdout, stderr = self._spawn(argv, limit_s)
         if status not in ok:
             raise ToolFailed(argv, status, stderr)
         return stdout
 
-    def _spawn(self, argv: list[str]) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
         The child has the C locale, no stdin and none of our descriptors.  An
-        exception that arrives meanwhile (Ctrl-C) ends the child first.
+        exception that arrives meanwhile (Ctrl-C) ends the child first; what runs for
+        longer than `limit_s` is ended together with its own children.
         """
         import subprocess
 
@@ -150,17 +173,41 @@ class Host:
                 env=environment,
                 encoding="utf-8",
                 errors="surrogateescape",
+                start_new_session=limit_s is not None,
             )
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
-        with process:
-            try:
-                stdout, stderr = process.communicate()
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
+        try:
+            stdout, stderr = process.communicate(timeout=limit_s)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                (os.kill if limit_s is None else os.killpg)(process.pid, signal.SIGKILL)
+            # one that waits for a server that is gone may outlive even that
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_WAIT_S)
+            for stream in filter(None, (process.stdout, process.stderr)):
+                stream.close()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ToolTimeout(argv, error.timeout) from None
+            raise
         return process.returncode, stdout, stderr
+
+    def answers(self, path: str) -> bool:
+        """Tell whether the file system at a path answers within ANSWER_WAIT_S.
+
+        That of a server which is gone may never, and whoever asks waits with it, deaf to
+        Ctrl-C.  A thread that waits does not keep the process from ending.
+        """
+        import threading
+
+        def ask() -> None:
+            with contextlib.suppress(OSError):
+                os.statvfs(path)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(ANSWER_WAIT_S)
+        return not thread.is_alive()
 
     def read_text(self, path: str) -> str:
         """Return the content of a file of the kernel's; stray bytes are surrogates."""
@@ -336,7 +383,7 @@ class Host:
             path = os.path.realpath(path) if follow else path
             is_block = stat.S_ISBLK(os.lstat(path).st_mode)
             flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_block else 0)
-        fd = os.open(path, flags | os.O_NONBLOCK)
+        fd = open_file(path, flags | os.O_NONBLOCK)
         try:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISBLK(mode) and (is_block or not stat.S_ISREG(mode)):
@@ -425,13 +472,11 @@ class Host:
 
         One that a sweep took for left over, before it was locked, is made anew.
         """
-        import fcntl
-
         while True:
             temporary = staged_path(folder)
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                lock_staged(fd, wait=True)
                 if os.fstat(fd).st_nlink:
                     return temporary, fd
             except BaseException:
@@ -443,8 +488,6 @@ class Host:
 
     def sweep(self, folder: str) -> None:
         """Remove staged files of processes that were killed."""
-        import fcntl
-
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 if not is_staged(name):
@@ -453,10 +496,38 @@ class Host:
                 with contextlib.suppress(OSError):
                     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                     try:
-                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        lock_staged(fd, wait=False)
                         os.unlink(path)
                     finally:
                         os.close(fd)
+
+
+@contextlib.contextmanager
+def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
+    """Work on files as another user where we are root: a file server may not let root."""
+    if os.geteuid() != 0 or not (owner or group):
+        yield
+        return
+    groups, own_group = os.getgroups(), os.getegid()
+    try:
+        os.setgroups([own_group if group is None else group])
+        os.setegid(own_group if group is None else group)
+        os.seteuid(owner or 0)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own_group)
+        os.setgroups(groups)
+
+
+def open_file(path: str, flags: int) -> int:
+    """Open a file that is there, as its owner where root is refused by a file server."""
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        status = os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW)
+        with acting_as(status.st_uid, status.st_gid):
+            return os.open(path, flags)
 
 
 def publish(temporary: str, path: str) -> None:
@@ -478,6 +549,20 @@ def publish(temporary: str, path: str) -> None:
             raise
     else:
         os.unlink(temporary)
+
+
+def lock_staged(fd: int, *, wait: bool) -> None:
+    """Mark an unfinished file as somebody's.  Raises: OSError when it is, without `wait`.
+
+    One byte that no tool asks for: on a network file system flock(2) would take the
+    whole file, and qemu-img, which locks bytes of its own, would fail.
+    Source: fcntl(2), open file description locks.
+    """
+    import fcntl
+    import struct
+
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, STAGED_LOCK, 1, 0)
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, lock)
 
 
 def staged_path(folder: str) -> str:

@@ -225,8 +225,8 @@ def test_a_definition_that_libvirt_knows_and_we_do_not(shell: Shell) -> None:
     shell.ok("pool-define-as", "d", "dir", "--target", str(shell.target))
     folder = shell.state / "etc/storagectl/storage"
     (folder / "n.xml").write_text(
-        "<pool type='netfs'><name>n</name><uuid>11111111-1111-4111-8111-000000000001</uuid>"
-        "<source><host name='h'/><dir path='/x'/></source><target><path>/mnt</path></target></pool>"
+        "<pool type='vstorage'><name>n</name><uuid>11111111-1111-4111-8111-000000000001</uuid>"
+        "<target><path>/mnt</path></target></pool>"
     )
     assert "missing backend for pool type" in shell.fails("pool-start", "n")
     assert shell.ok("-q", "pool-list", "--all") == " d   inactive   no\n n   inactive   no\n"

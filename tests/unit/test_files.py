@@ -278,7 +278,7 @@ class Images(FakeHost):
         super().__init__()
         self.answers = list(answers)
 
-    def _spawn(self, argv: list[str]) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
         self.calls.append(argv)
         text, status = self.answers.pop(0)
         return status, "", text.replace("STAGED", argv[-2] if argv[1] == "create" else argv[-1])

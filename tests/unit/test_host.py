@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -9,13 +10,15 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from fakehost import FakeHost, WrongCommand
 
 from storagectl import host as host_module
-from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing
+from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing, ToolTimeout
 from storagectl.host import Host, is_staged, publish, staged_path, system_errors
 
 
@@ -133,6 +136,40 @@ def test_tool_failed_says_what_ran_and_why(host: Host, tmp_path: Path) -> None:
 def test_tool_killed_by_a_signal(host: Host) -> None:
     with pytest.raises(ToolFailed, match="unexpected fatal signal 9$"):
         host.change(["sh", "-c", "kill -9 $$"])
+
+
+@pytest.mark.tools
+def test_s48_a_tool_that_takes_too_long_ends_with_its_children(host: Host, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    tool = script(tmp_path, "tool", f"sleep 60 & echo $$ $! > {pids}; wait")
+    with pytest.raises(ToolTimeout) as caught:
+        host.change([str(tool), "-x"], limit_s=0.8)
+    assert caught.value.lines() == [
+        f"internal error: Child process ({tool} -x) did not end within 1 s"
+    ]
+    for pid in pids.read_text().split():
+        status = Path(f"/proc/{pid}/status")
+        with contextlib.suppress(FileNotFoundError):
+            deadline = time.monotonic() + 5
+            while "State:\tZ" not in status.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    assert host.query(["echo", "in time"], limit_s=60) == "in time\n"
+
+
+def test_s48_a_file_system_that_does_not_answer(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+    real = os.statvfs
+    monkeypatch.setattr(host_module, "ANSWER_WAIT_S", 0.05)
+    monkeypatch.setattr(os, "statvfs", lambda path: gone.wait() if "x" in path else real(path))
+    try:
+        assert not host.answers("/x")
+        assert host.answers("/")
+        assert host.answers("/nothing/here")
+    finally:
+        gone.set()
 
 
 @pytest.mark.tools
@@ -388,18 +425,16 @@ def test_s24_sweep_follows_no_link_and_hangs_on_no_fifo(host: Host, tmp_path: Pa
 def test_a_file_swept_before_its_lock_is_made_anew(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S57: another process may sweep between open(2) and flock(2)."""
-    import fcntl
+    """S57: another process may sweep between open(2) and the lock."""
+    real, swept = host_module.lock_staged, []
 
-    real, swept = fcntl.flock, []
-
-    def flock(fd: int, how: int) -> None:
+    def lock(fd: int, *, wait: bool) -> None:
         if not swept:
             swept.append(os.readlink(f"/proc/self/fd/{fd}"))
             os.unlink(swept[0])
-        real(fd, how)
+        real(fd, wait=wait)
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(host_module, "lock_staged", lock)
     with host.staged(str(tmp_path / "v")) as staged:
         assert staged != swept[0]
     assert os.listdir(tmp_path) == ["v"]

@@ -1,0 +1,132 @@
+"""Pools on a file server's export, mounted while the pool runs.
+
+A server that is gone stops whoever looks at a file of it, for ever and deaf to Ctrl-C.
+So the kernel's mount table is read first, then the server is asked, and only then the
+files are looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.backends.filesystem import Mounted
+from storagectl.errors import ConfigUnsupported, Inaccessible, InvalidArgument, ToolTimeout
+from storagectl.host import acting_as
+from storagectl.tools import mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.backends import PoolState
+    from storagectl.model import Volume
+    from storagectl.tools.blockdev import Mount
+
+HELPERS = {"auto": "mount.nfs"}
+
+
+class NetworkFileSystem(Mounted):
+    """An export that is mounted at the target while the pool runs."""
+
+    mount_limit_s = 30.0
+    as_owner = True
+
+    @property
+    def export(self) -> str:
+        source = self.pool.source
+        assert source.dir is not None
+        return mount.export(source.hosts[0].name, source.dir, source.format)
+
+    def is_source(self, mount: Mount) -> bool:
+        return mount.source == self.export
+
+    def mount_command(self) -> list[str]:
+        source = self.pool.source
+        if len(source.hosts) != 1:
+            raise ConfigUnsupported("expected exactly 1 host for the storage pool")
+        assert source.dir is not None
+        assert source.format is not None
+        if source.format == "glusterfs" and not is_one_word(source.dir):
+            # mount.glusterfs is a script that splits it
+            raise InvalidArgument(f"source path '{source.dir}' is no glusterfs volume")
+        self.host.find_tool(HELPERS.get(source.format, f"mount.{source.format}"))
+        return mount.mount_export(
+            source.hosts[0].name,
+            source.dir,
+            self.pool.target,
+            source.format,
+            source.protocol_ver,
+            self.pool.mount_options,
+        )
+
+    def start(self) -> None:
+        try:
+            super().start()
+        except ToolTimeout as error:
+            self.stop()
+            error.hint = f"does '{self.pool.source.hosts[0].name}' answer?"
+            raise
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        except ToolTimeout as error:
+            if not self.is_active():
+                return
+            error.hint = self._hint()
+            raise
+
+    def _require_answer(self) -> None:
+        if not self.host.answers(self.pool.target):
+            raise Inaccessible(
+                f"'{self.export}' on '{self.pool.target}' does not answer", hint=self._hint()
+            )
+
+    def _hint(self) -> str:
+        return (
+            f"wait for '{self.pool.source.hosts[0].name}', or give up what is not written yet:"
+            f" umount -f -l {self.pool.target}"
+        )
+
+    def state(self) -> PoolState:
+        self._require_answer()
+        return super().state()
+
+    def refresh(self) -> None:
+        self._require_answer()
+        super().refresh()
+
+    def volumes(self, *, details: bool) -> Iterator[Volume]:
+        self._require_answer()
+        return super().volumes(details=details)
+
+    def volume(self, name: str) -> Volume | None:
+        self._require_answer()
+        return super().volume(name)
+
+    def delete_volume(self, volume: Volume) -> None:
+        with self._as_owner(volume, self.pool.target):
+            super().delete_volume(volume)
+
+    def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
+        with self._as_owner(volume, volume.path):
+            super().resize_volume(volume, capacity, allocate=allocate, shrink=shrink)
+
+    @contextlib.contextmanager
+    def _as_owner(self, volume: Volume, place: str) -> Iterator[None]:
+        """Act as a volume's owner where the server does not let us write to `place`."""
+        owner = volume.permissions
+        if os.access(place, os.W_OK, effective_ids=True):
+            yield
+            return
+        with acting_as(owner.owner, owner.group):
+            yield
+
+
+def is_one_word(text: str) -> bool:
+    """Tell whether a shell leaves a text as it is."""
+    return not any(character.isspace() or character in "*?[]\\" for character in text)
+
+
+BACKENDS = {"netfs": NetworkFileSystem}
