@@ -5,7 +5,7 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
 _storagectl_program_options='-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
@@ -28,6 +28,12 @@ _storagectl_options() { # COMMAND: sets options
         pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag' ;;
         pool-undefine) options='pool:pool-inactive' ;;
         pool-uuid) options='pool:pool-all' ;;
+        secret-define) options='file:file validate:flag' ;;
+        secret-dumpxml) options='secret:text xpath:text= wrap:flag' ;;
+        secret-get-value) options='secret:text plain:flag' ;;
+        secret-list) options='ephemeral:flag no-ephemeral:flag private:flag no-private:flag' ;;
+        secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text' ;;
+        secret-undefine) options='secret:text' ;;
         vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag' ;;
         vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag' ;;
         vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag' ;;
@@ -49,8 +55,8 @@ _storagectl_options() { # COMMAND: sets options
 }
 _storagectl_words() { # KIND: prints the words that are known beforehand
     case $1 in
-        pool-type) echo 'dir fs logical disk' ;;
-        pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown lvm2 dos dvh gpt mac bsd pc98 sun' ;;
+        pool-type) echo 'dir fs netfs logical disk iscsi scsi mpath' ;;
+        pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun' ;;
         volume-format) echo 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended' ;;
         wipe-algorithm) echo 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim' ;;
     esac

@@ -24,6 +24,12 @@ function __storagectl_commands
     printf '%s\t%s\n' pool-start 'start a (previously defined) inactive pool'
     printf '%s\t%s\n' pool-undefine 'undefine an inactive pool'
     printf '%s\t%s\n' pool-uuid 'convert a pool name to pool UUID'
+    printf '%s\t%s\n' secret-define 'define or modify a secret from an XML file'
+    printf '%s\t%s\n' secret-dumpxml 'secret attributes in XML'
+    printf '%s\t%s\n' secret-get-value 'Output a secret value'
+    printf '%s\t%s\n' secret-list 'list secrets'
+    printf '%s\t%s\n' secret-set-value 'set a secret value'
+    printf '%s\t%s\n' secret-undefine 'undefine a secret'
     printf '%s\t%s\n' vol-clone 'clone a volume.'
     printf '%s\t%s\n' vol-create 'create a vol from an XML file'
     printf '%s\t%s\n' vol-create-as 'create a volume from a set of args'
@@ -82,6 +88,18 @@ function __storagectl_options --argument-names command
             printf '%s\n' pool:pool-inactive
         case pool-uuid
             printf '%s\n' pool:pool-all
+        case secret-define
+            printf '%s\n' file:file validate:flag
+        case secret-dumpxml
+            printf '%s\n' secret:text xpath:text= wrap:flag
+        case secret-get-value
+            printf '%s\n' secret:text plain:flag
+        case secret-list
+            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag
+        case secret-set-value
+            printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text
+        case secret-undefine
+            printf '%s\n' secret:text
         case vol-clone
             printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag
         case vol-create
@@ -119,9 +137,9 @@ end
 function __storagectl_words --argument-names kind
     switch $kind
         case pool-type
-            printf '%s\n' dir fs logical disk
+            printf '%s\n' dir fs netfs logical disk iscsi scsi mpath
         case pool-format
-            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs unknown lvm2 dos dvh gpt mac bsd pc98 sun
+            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun
         case volume-format
             printf '%s\n' none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended
         case wipe-algorithm

@@ -1,0 +1,461 @@
+"""scsi and iscsi pools on a sysfs of our own: which LUNs, which adapter, what is run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakehost import FakeHost
+
+from storagectl.backends import devices, scsi, vhba
+from storagectl.backends.iscsi import Iscsi
+from storagectl.backends.scsi import Scsi, find_luns
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    InvalidArgument,
+    OperationFailed,
+    OperationInvalid,
+    ResourceBusy,
+    StorageError,
+    SystemFailure,
+    XmlError,
+)
+from storagectl.model import Adapter, Auth, Device, PciAddress, Pool, Source
+from storagectl.model import Host as Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WWNN, WWPN = "20000000c9831b4b", "10000000c9831b4b"
+IQN = "iqn.2026-11.lab:t1"
+PCI = "0000:00:1f.2"
+
+
+class Sysfs:
+    """Files below a folder that stands for /sys."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, text: str = "") -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def link(self, path: str, target: str) -> None:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / target).mkdir(parents=True, exist_ok=True)
+        place.symlink_to(self.root / target)
+
+    def scsi_host(self, number: int, unique_id: int = 0, pci: str = PCI) -> None:
+        place = f"devices/pci0000:00/{pci}/host{number}/scsi_host/host{number}"
+        self.link(f"class/scsi_host/host{number}", place)
+        self.write(f"{place}/unique_id", f"{unique_id}\n")
+        self.write(f"{place}/scan")
+
+    def lun(self, address: str, node: str, kind: str = "0") -> None:
+        self.write(f"bus/scsi/devices/{address}/type", f"{kind}\n")
+        self.write(f"bus/scsi/devices/{address}/state", "running\n")
+        if node:
+            (self.root / f"bus/scsi/devices/{address}/block/{node}").mkdir(parents=True)
+
+    def fc_host(self, name: str, wwnn: str, wwpn: str, **more: str) -> None:
+        parent = more.pop("parent", None)
+        device = f"devices/pci/{f'{parent}/vport-0:0-0/' if parent else ''}{name}"
+        self.link(f"class/fc_host/{name}/device", device)
+        values = {"node_name": f"0x{wwnn}", "port_name": f"0x{wwpn}", **more}
+        for key, text in values.items():
+            self.write(f"class/fc_host/{name}/{key}", f"{text}\n")
+        number = int(name.removeprefix("host"))
+        self.scsi_host(number)
+
+    def session(self, number: int, host: int = 5, **changes: str) -> None:
+        values = {"targetname": IQN, "initiatorname": "iqn.me", "ifacename": "default"}
+        device = f"devices/platform/host{host}/session{number}"
+        place = f"{device}/iscsi_session/session{number}"
+        self.link(f"class/iscsi_session/session{number}", place)
+        self.link(f"{place}/device", device)
+        (self.root / device / f"target{host}:0:0").mkdir()
+        for key in values:
+            self.write(f"{place}/{key}", changes.get(key, values[key]) + "\n")
+        connection = f"class/iscsi_connection/connection{number}:0"
+        address = changes.get("address", "192.0.2.1")
+        self.write(f"{connection}/persistent_address", address + "\n")
+        self.write(f"{connection}/persistent_port", changes.get("port", "3260") + "\n")
+        self.write(f"{connection}/address", address + "\n")
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sysfs:
+    monkeypatch.setattr(devices, "SYS", str(tmp_path))
+    monkeypatch.setattr(devices, "settle", lambda host: None)
+    monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
+    return Sysfs(tmp_path)
+
+
+def scsi_pool(**adapter: Any) -> Pool:
+    source = Source(adapter=Adapter(adapter.pop("type", "scsi_host"), **adapter))
+    return Pool("scsi", "p", "u", source, "/dev")
+
+
+def fc_pool(**adapter: Any) -> Pool:
+    return scsi_pool(type="fc_host", wwnn=WWNN, wwpn=WWPN, **adapter)
+
+
+def said(kind: type[StorageError], action: Any, *args: Any) -> str:
+    with pytest.raises(StorageError) as caught:
+        action(*args)
+    assert type(caught.value) is kind
+    return caught.value.detail
+
+
+def test_only_disks_of_the_own_host(sysfs: Sysfs) -> None:
+    sysfs.lun("1:0:0:0", "sda")
+    sysfs.lun("1:0:0:1", "sr0", kind="5")
+    sysfs.lun("1:0:0:2", "st0", kind="1")
+    sysfs.lun("1:0:0:3", "")
+    sysfs.lun("12:0:0:0", "sdb")
+    (sysfs.root / "bus/scsi/devices/host1").mkdir()
+    (sysfs.root / "bus/scsi/devices/target1:0:0").mkdir()
+    found = sorted(find_luns("1:"))
+    assert [(lun.name, lun.node) for lun in found] == [
+        ("unit:0:0:0", "/dev/sda"),
+        ("unit:0:0:1", "/dev/sr0"),
+    ]
+    assert [lun.name for lun in find_luns("12:0:0:")] == ["unit:0:0:0"]
+
+
+@pytest.mark.parametrize("name", ["host7", "scsi_host7"])
+def test_scan_of_an_adapter_by_name(sysfs: Sysfs, name: str) -> None:
+    sysfs.scsi_host(7)
+    backend = Scsi(scsi_pool(name=name), FakeHost())
+    assert backend.is_active()
+    backend.scan()
+    assert (sysfs.root / "class/scsi_host/host7/scan").read_text() == "- - -"
+
+
+@pytest.mark.parametrize("name", ["foo", "host", "hostx", "host1/../host7", "xhost7", "host7 "])
+def test_adapter_names_that_are_none(sysfs: Sysfs, name: str) -> None:
+    sysfs.scsi_host(7)
+    backend = Scsi(scsi_pool(name=name), FakeHost())
+    assert not backend.is_active()
+    words = f"Invalid adapter name '{name}' for SCSI pool"
+    assert said(InternalError, backend.start) == words
+
+
+def test_adapter_that_is_not_there(sysfs: Sysfs) -> None:
+    backend = Scsi(scsi_pool(name="host9"), FakeHost())
+    path = f"{sysfs.root}/class/scsi_host/host9/scan"
+    words = f"Could not open '{path}' to trigger host scan: No such file or directory"
+    assert said(SystemFailure, backend.start) == words
+
+
+def test_adapter_by_parent_address(sysfs: Sysfs) -> None:
+    sysfs.scsi_host(3, unique_id=1)
+    sysfs.scsi_host(4, unique_id=2)
+    sysfs.scsi_host(6, unique_id=2, pci="0000:00:1e.0")
+    address = PciAddress(0, 0, 0x1F, 2)
+    found = Scsi(scsi_pool(parent_address=address, unique_id=2), FakeHost())
+    assert found.host_name() == "host4"
+    missing = Scsi(scsi_pool(parent_address=address, unique_id=3), FakeHost())
+    words = f"Failed to find scsi_host using PCI '{PCI}' and unique_id='3'"
+    assert said(XmlError, missing.start) == words
+
+
+def test_a_target_outside_of_dev_is_refused(sysfs: Sysfs) -> None:
+    sysfs.scsi_host(1)
+    sysfs.lun("1:0:0:0", "sda")
+    backend = Scsi(scsi_pool(name="host1").replace(target="/tmp"), FakeHost())
+    words = "unable to use target path '/tmp' for dev 'sda'"
+    assert said(InvalidArgument, backend.state) == words
+
+
+def test_a_lun_that_does_not_answer_is_not_asked(sysfs: Sysfs) -> None:
+    sysfs.scsi_host(1)
+    sysfs.lun("1:0:0:0", "null")
+    sysfs.write("bus/scsi/devices/1:0:0:0/state", "blocked\n")
+    backend = Scsi(scsi_pool(name="host1"), FakeHost())
+    assert backend.volume("unit:0:0:0") is None  # /dev/null is no block device
+    (lun,) = find_luns("1:")
+    assert backend._key(lun, "/dev/x") == "/dev/x"
+
+
+def test_a_lun_is_known_by_its_serial(sysfs: Sysfs) -> None:
+    sysfs.scsi_host(1)
+    sysfs.lun("1:0:0:0", "sda")
+    sysfs.lun("1:0:0:1", "sdb")
+    argv = [
+        "/lib/udev/scsi_id", "--replace-whitespace", "--whitelisted", "--device", "/dev/sda",
+    ]  # fmt: skip
+    other = [*argv[:-1], "/dev/sdb"]
+    serials = {"/dev/sda": "3600a\n", "/dev/sdb": "3600b\n"}
+    order = [lun.node for lun in find_luns("1:")]
+    script = [(argv if node == "/dev/sda" else other, serials[node], 0) for node in order]
+    last = find_luns("1:")[-1]
+    with FakeHost(*script) as host:
+        backend = Scsi(scsi_pool(name="host1"), host)
+        assert backend.volume_name_at(serials[last.node].strip()) == last.name
+        assert backend.volume_name_at("/dev/sda") == "unit:0:0:0"
+
+
+# Fibre Channel
+
+
+def test_a_vhba_is_made_and_deleted(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs.fc_host("host3", "1" * 16, "2" * 16, port_state="Linkdown", vport_create="")
+    sysfs.fc_host(
+        "host4", "3" * 16, "4" * 16,
+        port_state="Online", max_npiv_vports="10", npiv_vports_inuse="9",
+        vport_create="", vport_delete="",
+    )  # fmt: skip
+
+    class Kernel(FakeHost):
+        def tell_kernel(self, path: str, text: str, failure: str) -> None:
+            super().tell_kernel(path, text, failure)
+            if path.endswith("vport_create"):
+                sysfs.fc_host("host9", WWNN, WWPN, parent="host4")
+                sysfs.lun("9:0:0:0", "sda")
+
+    monkeypatch.setattr(devices, "device_size", lambda path: 0)
+    backend = Scsi(fc_pool(), Kernel())
+    assert not backend.is_active()
+    backend.start()
+    folder = sysfs.root / "class/fc_host/host4"
+    assert (folder / "vport_create").read_text().startswith(f"{WWPN}:{WWNN}")
+    assert (sysfs.root / "class/scsi_host/host9/scan").read_text() == "- - -"
+    assert backend.is_active()
+    settled = backend.settled()
+    assert settled.source.adapter is not None
+    assert settled.source.adapter.managed == "yes"
+
+    Scsi(settled, Kernel()).stop()
+    assert (folder / "vport_delete").read_text().startswith(f"{WWPN}:{WWNN}")
+
+
+@pytest.mark.parametrize("managed", [None, "no"])
+def test_a_vhba_that_is_not_ours_stays(sysfs: Sysfs, managed: str | None) -> None:
+    sysfs.fc_host("host4", "3" * 16, "4" * 16, vport_create="", vport_delete="")
+    sysfs.fc_host("host9", WWNN, WWPN, parent="host4")
+    pool = fc_pool(managed=managed, parent="scsi_host4")
+    backend = Scsi(pool, FakeHost())
+    backend.start()
+    assert backend.settled() == pool
+    backend.stop()
+    assert (sysfs.root / "class/fc_host/host4/vport_delete").read_text() == "\n"
+
+
+def test_the_vhba_of_another_parent(sysfs: Sysfs) -> None:
+    sysfs.fc_host("host4", "3" * 16, "4" * 16)
+    sysfs.fc_host("host9", WWNN, WWPN, parent="host4")
+    words = (
+        "Parent attribute 'scsi_host5' does not match parent 'scsi_host4' determined for"
+        " the 'scsi_host9' wwnn/wwpn lookup."
+    )
+    assert said(XmlError, Scsi(fc_pool(parent="scsi_host5"), FakeHost()).start) == words
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, "'parent' for vHBA not specified, and cannot find one on this host"),
+        ({"parent": "scsi_host0"}, "parent 'scsi_host0' specified for vHBA does not exist"),
+        (
+            {"parent_wwnn": "5" * 16, "parent_wwpn": "6" * 16},
+            "cannot find parent using provided wwnn/wwpn",
+        ),
+        ({"parent_fabric_wwn": "7" * 16}, "cannot find parent using provided fabric_wwn"),
+    ],
+)
+def test_no_parent_for_a_vhba(sysfs: Sysfs, parts: dict[str, str], words: str) -> None:
+    assert said(XmlError, Scsi(fc_pool(**parts), FakeHost()).start) == words
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"parent": "scsi_host4"},
+        {"parent_wwnn": "3" * 16, "parent_wwpn": "4" * 16},
+        {"parent_fabric_wwn": "8" * 16},
+    ],
+)
+def test_parents(sysfs: Sysfs, parts: dict[str, str]) -> None:
+    sysfs.fc_host("host3", "1" * 16, "2" * 16, fabric_name="0x" + "8" * 16)
+    sysfs.fc_host("host4", "3" * 16, "4" * 16, fabric_name="0x" + "8" * 16, vport_create="")
+    adapter = fc_pool(**parts).source.adapter
+    assert adapter is not None
+    assert vhba.choose_parent(adapter) == "host4"
+
+
+def test_a_vhba_that_does_not_appear(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "wait_until", lambda condition: condition())
+    sysfs.fc_host("host4", "3" * 16, "4" * 16, vport_create="", vport_delete="")
+    backend = Scsi(fc_pool(parent="host4"), FakeHost())
+    assert said(OperationFailed, backend.start) == "the vHBA made on 'host4' did not appear"
+    deleted = (sysfs.root / "class/fc_host/host4/vport_delete").read_text()
+    assert deleted.startswith(f"{WWPN}:{WWNN}")
+
+
+def test_a_parent_that_can_have_none(sysfs: Sysfs) -> None:
+    sysfs.fc_host("host4", "3" * 16, "4" * 16)
+    words = "vport operation 'vport_create' is not supported for host4"
+    assert said(OperationInvalid, Scsi(fc_pool(parent="host4"), FakeHost()).start) == words
+
+
+# iSCSI
+
+
+def iscsi_pool(**changes: Any) -> Pool:
+    parts: dict[str, Any] = {"hosts": [Server("192.0.2.1")], "devices": [Device(IQN)]}
+    return Pool("iscsi", "p", "abcd-ef", Source(**{**parts, **changes}), "/dev")
+
+
+def session_of(pool: Pool) -> object:
+    return Iscsi(pool, FakeHost())._session()
+
+
+def test_session(sysfs: Sysfs) -> None:
+    assert session_of(iscsi_pool()) is None
+    sysfs.session(3, host=5)
+    assert session_of(iscsi_pool()) == (3, "5:0:0:")
+    assert Iscsi(iscsi_pool(), FakeHost()).is_active()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"targetname": "iqn.2026-11.lab:t10"},
+        {"address": "192.0.2.2"},
+        {"port": "3261"},
+        {"ifacename": "storagectl-iface-1"},
+    ],
+)
+def test_sessions_of_others(sysfs: Sysfs, changes: dict[str, str]) -> None:
+    sysfs.session(3, **changes)
+    assert session_of(iscsi_pool()) is None
+
+
+def test_session_by_initiator(sysfs: Sysfs) -> None:
+    sysfs.session(3, host=5)
+    sysfs.session(4, host=6, initiatorname="iqn.own", ifacename="storagectl-iface-1")
+    assert session_of(iscsi_pool(initiator="iqn.own")) == (4, "6:0:0:")
+    assert session_of(iscsi_pool()) == (3, "5:0:0:")
+    assert session_of(iscsi_pool(initiator="iqn.other")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        (
+            {"hosts": [Server("a"), Server("b")]},
+            ConfigUnsupported,
+            "Expected exactly 1 host for the storage pool",
+        ),
+        ({"devices": []}, ConfigUnsupported, "missing source device"),
+        ({"devices": [Device("/etc/x")]}, InvalidArgument, "'/etc/x' is not an iSCSI name"),
+        ({"devices": [Device("..")]}, InvalidArgument, "'..' is not an iSCSI name"),
+        ({"initiator": "-x"}, InvalidArgument, "'-x' is not an iSCSI name"),
+        (
+            {"auth": Auth("ceph", "joe")},
+            XmlError,
+            "iscsi pool only supports 'chap' auth type",
+        ),
+    ],
+)
+def test_sources_that_are_wrong(
+    sysfs: Sysfs, changes: dict[str, Any], kind: type[StorageError], words: str
+) -> None:
+    assert said(kind, Iscsi(iscsi_pool(**changes), FakeHost()).start) == words
+
+
+class Reachable(FakeHost):
+    def require_reachable(self, name: str, port: int, seconds: float) -> None:
+        pass
+
+
+PORTAL = ["--portal", "192.0.2.1:3260,1", "--targetname", IQN]
+NODE = ["iscsiadm", "--mode", "node", *PORTAL]
+
+
+def test_what_was_made_for_a_login_that_fails_goes(sysfs: Sysfs) -> None:
+    own = ["--interface", "storagectl-iface-abcd"]
+    iface = ["iscsiadm", "--mode", "iface", *own]
+    with Reachable(
+        (["iscsiadm", "--mode", "iface"], "default tcp,<empty>,<empty>,<empty>,<empty>\n", 0),
+        ([*iface, "--op", "new"], "", 0),
+        (
+            [*iface, "--op", "update", "--name", "iface.initiatorname", "--value", "iqn.own"],
+            "",
+            0,
+        ),
+        ([*NODE, "--op", "new", *own], "", 0),
+        ([*NODE, "--login", *own], "iscsiadm: no\n", 19),
+        ([*NODE, "--op", "delete", *own], "", 0),
+        ([*iface, "--op", "delete"], "", 0),
+    ) as host:
+        backend = Iscsi(iscsi_pool(initiator="iqn.own"), host)
+        assert "unexpected exit status 19: iscsiadm: no" in said_of(backend)
+
+
+def said_of(backend: Iscsi) -> str:
+    with pytest.raises(StorageError) as caught:
+        backend.start()
+    return caught.value.detail
+
+
+@pytest.fixture
+def records(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("nodes")
+    monkeypatch.setattr("storagectl.tools.iscsiadm.RECORDS", (str(folder),))
+    return folder
+
+
+def record(folder: Path, portal: str) -> Path:
+    path = folder / IQN / portal / "default"
+    path.parent.mkdir(parents=True)
+    path.write_text("node.session.auth.authmethod = None\n# END RECORD\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_a_record_that_is_there_is_used_and_kept(sysfs: Sysfs, records: Path) -> None:
+    record(records, "192.0.2.1,3260,7")
+    node = [word.replace(",1", ",7") for word in NODE]
+    with Reachable(([*node, "--login"], "iscsiadm: no\n", 19)) as host:
+        assert "status 19" in said_of(Iscsi(iscsi_pool(), host))
+
+
+def test_the_password_is_in_no_argument(sysfs: Sysfs, records: Path) -> None:
+    path = record(records, "192.0.2.1,3260,1")
+    with Reachable(([*NODE, "--login"], "iscsiadm: no\n", 24)) as host:
+        backend = Iscsi(iscsi_pool(auth=Auth("chap", "joe", secret_usage="x")), host)
+        backend.secret_of = lambda auth: f"secret of {auth.username}"
+        assert "status 24" in said_of(backend)
+    assert "node.session.auth.password = secret of joe\n" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("password", ["a\nnode.startup = automatic", " a", "a\0"])
+def test_a_password_that_would_be_another_line(sysfs: Sysfs, records: Path, password: str) -> None:
+    path = record(records, "192.0.2.1,3260,1")
+    before = path.read_text()
+    backend = Iscsi(iscsi_pool(auth=Auth("chap", "joe", secret_usage="x")), Reachable())
+    backend.secret_of = lambda auth: password
+    assert said(InvalidArgument, backend.start).startswith("the secret cannot be used for CHAP")
+    assert path.read_text() == before
+
+
+def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs.session(3, host=5)
+    sysfs.lun("5:0:0:1", "sda")
+    with FakeHost((["iscsiadm", "--mode", "session", "-r", "3", "--logout"], "", 0)) as host:
+        Iscsi(iscsi_pool(), host).stop()
+
+    monkeypatch.setattr(scsi.devices, "device_number", lambda path: os.makedev(8, 0))
+    monkeypatch.setattr(scsi.devices, "user_of_device", lambda folder: "mounted on /mnt")
+    place = "devices/platform/host5/session3/target5:0:0/5:0:0:1/block/sda"
+    sysfs.link("dev/block/8:0", place)
+    words = "device '/dev/sda' is in use: mounted on /mnt"
+    assert said(ResourceBusy, Iscsi(iscsi_pool(), FakeHost()).stop) == words
