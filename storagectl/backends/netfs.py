@@ -12,18 +12,50 @@ import os
 from typing import TYPE_CHECKING
 
 from storagectl.backends.filesystem import Mounted
-from storagectl.errors import ConfigUnsupported, Inaccessible, InvalidArgument, ToolTimeout
+from storagectl.errors import (
+    ConfigUnsupported,
+    Inaccessible,
+    InvalidArgument,
+    OperationFailed,
+    ToolFailed,
+    ToolTimeout,
+)
 from storagectl.host import acting_as
-from storagectl.tools import mount
+from storagectl.model import Host as Server
+from storagectl.model import Source
+from storagectl.tools import mount, showmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends import PoolState
+    from storagectl.host import Host
     from storagectl.model import Volume
     from storagectl.tools.blockdev import Mount
 
 HELPERS = {"auto": "mount.nfs"}
+ASK_LIMIT_S = 15.0
+
+
+def find_exports(host: Host, asked: Source) -> list[Source]:
+    """Return what an NFS server exports.
+
+    Raises: OperationFailed, in libvirt's words, also for a server that can't be asked.
+    """
+    server = asked.hosts[0]
+    why = ""
+    folders: list[str] = []
+    try:
+        folders = showmount.parse_exports(
+            host.query(showmount.exports(server.name), limit_s=ASK_LIMIT_S)
+        )
+    except ToolTimeout as error:
+        why = error.detail
+    except ToolFailed as error:
+        why = error.stderr.strip()
+    if not folders:
+        raise OperationFailed(f"no storage pools were found on host '{server.name}'", hint=why)
+    return [Source(hosts=[Server(server.name)], dir=folder, format="nfs") for folder in folders]
 
 
 class NetworkFileSystem(Mounted):
@@ -31,6 +63,7 @@ class NetworkFileSystem(Mounted):
 
     mount_limit_s = 30.0
     as_owner = True
+    find_sources = staticmethod(find_exports)
 
     @property
     def export(self) -> str:
