@@ -525,6 +525,45 @@ def test_volume_groups_with_their_devices(pools: Pools) -> None:
         ]
 
 
+TARGETS = "127.0.0.1:3260,1 iqn.2024-01.lab:t1\n127.0.0.1:3260,1 iqn.2024-01.lab:t2\n"
+INTERFACES = (
+    ["iscsiadm", "--mode", "iface"],
+    "default tcp,<empty>,<empty>,<empty>,<empty>\nme tcp,<empty>,<empty>,<empty>,iqn.x:me\n",
+    0,
+)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "initiator", "portal", "port"),
+    [
+        ("name='nas'", "", "nas:3260,1", 3260),
+        ("name='::1' port='3261'", "", "[::1]:3261,1", 3261),
+        ("name='nas'", "<initiator><iqn name='iqn.x:me'/></initiator>", "nas:3260,1", 3260),
+    ],
+)
+def test_targets_of_a_portal(
+    pools: Pools, attributes: str, initiator: str, portal: str, port: int
+) -> None:
+    argv = [
+        "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", portal,
+        "--op", "nonpersistent", *(["--interface", "me"] if initiator else []),
+    ]  # fmt: skip
+    script = [INTERFACES] if initiator else []
+    wanted = f"<source><host {attributes}/>{initiator}</source>"
+    found = sources(pools, "iscsi", wanted, *script, (argv, TARGETS, 0))
+    assert [source.devices for source in found] == [
+        [Device("iqn.2024-01.lab:t1")],
+        [Device("iqn.2024-01.lab:t2")],
+    ]
+    assert {source.hosts[0].port for source in found} == {port}
+
+
+def test_an_initiator_without_an_interface(pools: Pools) -> None:
+    wanted = "<source><host name='nas'/><initiator><iqn name='iqn.y'/></initiator></source>"
+    with pytest.raises(OperationFailed, match="no iSCSI interface defined for IQN iqn.y"):
+        sources(pools, "iscsi", wanted, INTERFACES)
+
+
 @pytest.mark.parametrize(
     ("kind", "wanted", "said"),
     [
