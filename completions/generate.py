@@ -36,6 +36,7 @@ VALUES = {
     "backing-vol-format": "volume-format",
     "file": "file",
     "format": "volume-format",
+    "srcSpec": "file",
     "inputpool": "pool-active",
     "root": "folder",
     "source-dev": "file",

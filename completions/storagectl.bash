@@ -5,11 +5,13 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart find-storage-pool-sources find-storage-pool-sources-as pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
 _storagectl_program_options='-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
         autostart) options='timing:flag' ;;
+        find-storage-pool-sources) options='type:pool-type srcSpec:file' ;;
+        find-storage-pool-sources-as) options='type:pool-type host:text port:text initiator:text' ;;
         pool-autostart) options='pool:pool-all disable:flag' ;;
         pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag' ;;
         pool-capabilities) options='' ;;

@@ -6,6 +6,8 @@
 # Written by completions/generate.py.
 function __storagectl_commands
     printf '%s\t%s\n' autostart 'start every inactive pool that is marked as autostarted'
+    printf '%s\t%s\n' find-storage-pool-sources 'discover potential storage pool sources'
+    printf '%s\t%s\n' find-storage-pool-sources-as 'find potential storage pool sources'
     printf '%s\t%s\n' pool-autostart 'autostart a pool'
     printf '%s\t%s\n' pool-build 'build a pool'
     printf '%s\t%s\n' pool-capabilities 'storage pool capabilities'
@@ -54,6 +56,10 @@ function __storagectl_options --argument-names command
     switch $command
         case autostart
             printf '%s\n' timing:flag
+        case find-storage-pool-sources
+            printf '%s\n' type:pool-type srcSpec:file
+        case find-storage-pool-sources-as
+            printf '%s\n' type:pool-type host:text port:text initiator:text
         case pool-autostart
             printf '%s\n' pool:pool-all disable:flag
         case pool-build

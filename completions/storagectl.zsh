@@ -8,6 +8,8 @@
 _storagectl_tables() {
     command_list=(
         'autostart:start every inactive pool that is marked as autostarted'
+        'find-storage-pool-sources:discover potential storage pool sources'
+        'find-storage-pool-sources-as:find potential storage pool sources'
         'pool-autostart:autostart a pool'
         'pool-build:build a pool'
         'pool-capabilities:storage pool capabilities'
@@ -52,6 +54,8 @@ _storagectl_tables() {
     program_options=(-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag)
     options_of=(
         autostart 'timing:flag'
+        find-storage-pool-sources 'type:pool-type srcSpec:file'
+        find-storage-pool-sources-as 'type:pool-type host:text port:text initiator:text'
         pool-autostart 'pool:pool-all disable:flag'
         pool-build 'pool:pool-inactive no-overwrite:flag overwrite:flag'
         pool-capabilities ''

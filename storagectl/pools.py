@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from storagectl import backends
 from storagectl.errors import (
+    ConfigUnsupported,
     InternalError,
     InvalidArgument,
+    NoSupport,
     OperationFailed,
     OperationInvalid,
     PoolNotFound,
     StorageError,
     SystemFailure,
 )
-from storagectl.pooltypes import POOL_TYPES
+from storagectl.model import Source
+from storagectl.pooltypes import HOST, POOL_TYPES
 from storagectl.store import warn
 
 if TYPE_CHECKING:
@@ -307,6 +310,29 @@ class Pools:
             if not entry.persistent:
                 raise InternalError("pool has no config file")
             self.store.set_autostart(entry.name, wanted)
+
+    def find_sources(self, kind: str, wanted: bytes | str | None) -> list[Source]:
+        """Return what pools of a type could be made of, by what a <source> document says.
+
+        Types that need no host read no document.
+        Source: libvirt 9.0.0 storageConnectFindPoolSources and what it calls.
+        """
+        from storagectl.poolxml import parse_source
+
+        row = POOL_TYPES.get(kind)
+        if row is None:
+            raise InternalError(f"unknown storage pool type {kind}")
+        find = backends.of_type(kind).find_sources
+        if find is None:
+            raise NoSupport(f"pool type '{kind}' does not support source discovery")
+        asked = Source()
+        if HOST in row.needs:
+            if wanted is None:
+                raise InvalidArgument(f"hostname must be specified for {kind} sources")
+            asked = parse_source(wanted, row)
+            if len(asked.hosts) != 1:
+                raise ConfigUnsupported("Expected exactly 1 host for the storage pool")
+        return find(self.host, asked)
 
     def _require_unique(self, pool: Pool, *, starting: bool) -> None:
         """Raise OperationFailed for a name, UUID or source that another pool has.

@@ -47,7 +47,7 @@ from storagectl.xmltree import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MOUNT_NAMESPACE = "http://libvirt.org/schemas/storagepool/fs/1.0"
 NAME_LIMIT = 250
@@ -164,6 +164,23 @@ def parse_pool(
     if row.mount_options:
         pool.mount_options = _mount_options(root)
     return pool
+
+
+def parse_source(text: bytes | str, row: PoolType) -> Source:
+    """Return what a <source> document says.  Raises: as `parse_pool`."""
+    root = parse(text, "(storage_source_specification)")
+    expect_root(root, "source")
+    return read_source(root, row)
+
+
+def format_sources(sources: Iterable[Source], row: PoolType) -> str:
+    """Return sources of one type as a <sources> document."""
+    out = Writer()
+    out.open("sources")
+    for source in sources:
+        write_source(out, source, row)
+    out.close()
+    return out.document()
 
 
 def _mount_options(root: Node) -> list[str]:

@@ -12,6 +12,7 @@ from storagectl import backends
 from storagectl.errors import (
     ArgumentUnsupported,
     ClientError,
+    Inaccessible,
     InternalError,
     InvalidArgument,
     OperationFailed,
@@ -87,11 +88,15 @@ class Volumes:
         for entry in (*([first] if first else []), *others):
             if not entry.active:
                 continue
-            with contextlib.suppress(StorageError, OSError):
+            try:
                 name = entry.backend.volume_name_at(path)
                 volume = entry.backend.volume(name) if name is not None else None
-                if volume is not None:
-                    return Found(entry, volume)
+            except Inaccessible:
+                raise
+            except (StorageError, OSError):
+                continue
+            if volume is not None:
+                return Found(entry, volume)
         return None
 
     def find_backing(self, key: str, pool: str) -> Volume:

@@ -223,7 +223,9 @@ def test_commands_and_options(
         assert complete("storagectl pool-unde") == ["pool-undefine"]
         assert complete("storagectl --ro") == ["--root"]
         assert set(complete("storagectl pool-info off --")) == {"--bytes", "--help"}
-        assert set(complete("storagectl pool-define-as new ")) == {"dir", "disk", "fs", "logical"}
+        assert set(complete("storagectl pool-define-as new ")) == {
+                "dir", "disk", "fs", "logical", "netfs",
+            }  # fmt: skip
         assert set(complete("storagectl vol-create-as off new 1G --prea")) == {
             "--prealloc-metadata"
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from storagectl.host import Host
-    from storagectl.model import Auth, Extent, Permissions, Pool, Volume
+    from storagectl.model import Auth, Extent, Permissions, Pool, Source, Volume
 
 
 class PoolState(NamedTuple):
@@ -96,6 +96,10 @@ class Backend:
     secret_of: Callable[[Auth], str] | None = None
     """secret_of(auth): look up a secret; set by who starts a pool, for its source's <auth>."""
 
+    find_sources: Callable[[Host, Source], list[Source]] | None = None
+    """Static.  find_sources(host, asked): what pools of the type could be made of; `asked`
+    has the one host that types which need a host are asked about."""
+
     delete: Callable[[], None] | None = None
 
     create_volume: Callable[..., None] | None = None
@@ -124,19 +128,24 @@ REFUSALS = {
 }
 
 
-def load(pool: Pool, host: Host) -> Backend:
-    """Return the backend of a pool, importing only its own module.
+def of_type(kind: str) -> type[Backend]:
+    """Return the backend of a pool type, importing only its own module.
 
     Raises: InternalError, with libvirt's number of the type, for one we do not serve.
     """
     from importlib import import_module
 
-    if POOL_TYPES[pool.type].module is None:
-        number = list(POOL_TYPES).index(pool.type)
-        raise InternalError(f"missing backend for pool type {number} ({pool.type})")
-    module = import_module(f"storagectl.backends.{POOL_TYPES[pool.type].module}")
-    backend: Backend = module.BACKENDS[pool.type](pool, host)
-    return backend
+    if POOL_TYPES[kind].module is None:
+        number = list(POOL_TYPES).index(kind)
+        raise InternalError(f"missing backend for pool type {number} ({kind})")
+    module = import_module(f"storagectl.backends.{POOL_TYPES[kind].module}")
+    found: type[Backend] = module.BACKENDS[kind]
+    return found
+
+
+def load(pool: Pool, host: Host) -> Backend:
+    """Return the backend of a pool.  Raises: as `of_type`."""
+    return of_type(pool.type)(pool, host)
 
 
 def require(backend: Backend, operation: str) -> Any:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from storagectl.backends import Backend, PoolState
 from storagectl.errors import (
     ConfigUnsupported,
+    Inaccessible,
     InvalidArgument,
     OperationInvalid,
+    StorageError,
     ToolFailed,
 )
 from storagectl.host import is_staged, system_errors
@@ -35,9 +37,24 @@ class Directory(Backend):
     as_owner = False
 
     def is_active(self) -> bool:
-        return os.path.isdir(self.pool.target)
+        target = self.pool.target
+        return not self.host.answers(target) or os.path.isdir(target)
+
+    def _require_answer(self) -> None:
+        """Raise Inaccessible where the folder is on a file server that is gone.
+
+        Whoever looks at a file of it waits for ever, deaf to Ctrl-C.
+        """
+        target = self.pool.target
+        if not self.host.answers(target):
+            raise Inaccessible(f"'{target}' does not answer", hint=self._advice())
+
+    def _advice(self) -> str:
+        """Return what may help when the folder does not answer."""
+        return ""
 
     def state(self) -> PoolState:
+        self._require_answer()
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
             os.close(os.open(target, os.O_RDONLY | os.O_DIRECTORY))
@@ -66,6 +83,7 @@ class Directory(Backend):
         self.host.set_nocow(target, self.pool.cow)
 
     def refresh(self) -> None:
+        self._require_answer()
         self.host.sweep(self.pool.target)
         super().refresh()
 
@@ -75,6 +93,7 @@ class Directory(Backend):
         self.host.remove_folder(target, f"failed to remove pool '{target}'")
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
+        self._require_answer()
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
             entries = os.scandir(target)
@@ -105,6 +124,7 @@ class Directory(Backend):
     def volume(self, name: str) -> Volume | None:
         if "/" in name or name in ("", ".", "..") or not listed(name):
             return None
+        self._require_answer()
         return self._inspect(name)
 
     def _inspect(self, name: str) -> Volume | None:
@@ -193,7 +213,12 @@ class Mounted(Directory):
             raise OperationInvalid(
                 f"target '{self.pool.target}' is already the mount point of '{other.source}'"
             )
-        self.host.change(command, limit_s=self.mount_limit_s)
+        try:
+            self.host.change(command, limit_s=self.mount_limit_s)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self.stop()  # cut short, it may have come as far as that
+            raise
 
     def stop(self) -> None:
         mounted = self._mounted()

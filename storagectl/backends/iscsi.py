@@ -18,17 +18,40 @@ from storagectl.errors import (
     StorageError,
     XmlError,
 )
+from storagectl.model import Device, Source
+from storagectl.model import Host as Server
 from storagectl.tools import iscsiadm
 from storagectl.xmltree import control_character
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.host import Host
     from storagectl.model import Auth
 
 REACH_S = 10.0
+DISCOVERY_LIMIT_S = 30.0
 LOGIN_LIMIT_S = 60.0
 INTERFACE_PREFIX = "storagectl-iface-"
+
+
+def find_targets(host: Host, asked: Source) -> list[Source]:
+    """Return the targets at a portal, as an initiator that there is an interface for.
+
+    Source: libvirt 9.0.0 virStorageBackendISCSIFindPoolSources.
+    """
+    server = asked.hosts[0]
+    port = server.port or iscsiadm.DEFAULT_PORT
+    interface = None
+    if asked.initiator is not None:
+        known = iscsiadm.parse_interfaces(host.query(iscsiadm.interfaces()))
+        interface = known.get(asked.initiator)
+        if interface is None:
+            raise OperationFailed(f"no iSCSI interface defined for IQN {asked.initiator}")
+    discover = iscsiadm.discover(f"{iscsiadm.portal(server.name, port)},1", interface)
+    found = iscsiadm.parse_targets(host.query(discover, limit_s=DISCOVERY_LIMIT_S))
+    place = [Server(server.name, port)]
+    return [Source(hosts=place, devices=[Device(target)]) for target in found]
 
 
 class Session(NamedTuple):
@@ -40,6 +63,8 @@ class Session(NamedTuple):
 
 class Iscsi(Luns):
     """A session with one target at one portal."""
+
+    find_sources = staticmethod(find_targets)
 
     def _require_source(self) -> None:
         """Raise where the definition does not name one target at one host.

@@ -24,12 +24,13 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
-from storagectl.model import BackingStore, SourceExtent, Volume
+from storagectl.model import BackingStore, Device, Source, SourceExtent, Volume
 from storagectl.tools import lvm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.host import Host
     from storagectl.tools.lvm import Group, LogicalVolume
 
 # libblkid's word for a physical volume.
@@ -41,11 +42,22 @@ VOLUME_MODE = 0o600
 STOPS = 3
 
 
+def find_groups(host: Host, asked: Source) -> list[Source]:
+    """Return the volume groups, each with its devices, in the order of those."""
+    del asked  # no host is asked
+    groups: dict[str, list[Device]] = {}
+    for device, group in lvm.parse_physical(host.query(lvm.pvs(foreign=False))):
+        if group and device.startswith("/"):
+            groups.setdefault(group, []).append(Device(device))
+    return [Source(devices=found, name=name, format="lvm2") for name, found in groups.items()]
+
+
 class Logical(Backend):
     """A volume group; its metadata holds all volumes."""
 
     one_layout = True
     shrinks_allocation = True
+    find_sources = staticmethod(find_groups)
 
     @property
     def group(self) -> str:

@@ -1,9 +1,4 @@
-"""Pools on a file server's export, mounted while the pool runs.
-
-A server that is gone stops whoever looks at a file of it, for ever and deaf to Ctrl-C.
-So the kernel's mount table is read first, then the server is asked, and only then the
-files are looked at.
-"""
+"""Pools on a file server's export, mounted while the pool runs."""
 
 from __future__ import annotations
 
@@ -12,18 +7,48 @@ import os
 from typing import TYPE_CHECKING
 
 from storagectl.backends.filesystem import Mounted
-from storagectl.errors import ConfigUnsupported, Inaccessible, InvalidArgument, ToolTimeout
+from storagectl.errors import (
+    ConfigUnsupported,
+    InvalidArgument,
+    OperationFailed,
+    ToolFailed,
+    ToolTimeout,
+)
 from storagectl.host import acting_as
-from storagectl.tools import mount
+from storagectl.model import Host as Server
+from storagectl.model import Source
+from storagectl.tools import mount, showmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storagectl.backends import PoolState
+    from storagectl.host import Host
     from storagectl.model import Volume
     from storagectl.tools.blockdev import Mount
 
 HELPERS = {"auto": "mount.nfs"}
+ASK_LIMIT_S = 15.0
+
+
+def find_exports(host: Host, asked: Source) -> list[Source]:
+    """Return what an NFS server exports.
+
+    Raises: OperationFailed, in libvirt's words, also for a server that can't be asked.
+    """
+    server = asked.hosts[0]
+    why = ""
+    folders: list[str] = []
+    try:
+        folders = showmount.parse_exports(
+            host.query(showmount.exports(server.name), limit_s=ASK_LIMIT_S)
+        )
+    except ToolTimeout as error:
+        why = error.detail
+    except ToolFailed as error:
+        why = error.stderr.strip()
+    if not folders:
+        raise OperationFailed(f"no storage pools were found on host '{server.name}'", hint=why)
+    return [Source(hosts=[Server(server.name)], dir=folder, format="nfs") for folder in folders]
 
 
 class NetworkFileSystem(Mounted):
@@ -31,6 +56,7 @@ class NetworkFileSystem(Mounted):
 
     mount_limit_s = 30.0
     as_owner = True
+    find_sources = staticmethod(find_exports)
 
     @property
     def export(self) -> str:
@@ -64,7 +90,6 @@ class NetworkFileSystem(Mounted):
         try:
             super().start()
         except ToolTimeout as error:
-            self.stop()
             error.hint = f"does '{self.pool.source.hosts[0].name}' answer?"
             raise
 
@@ -74,36 +99,14 @@ class NetworkFileSystem(Mounted):
         except ToolTimeout as error:
             if not self.is_active():
                 return
-            error.hint = self._hint()
+            error.hint = self._advice()
             raise
 
-    def _require_answer(self) -> None:
-        if not self.host.answers(self.pool.target):
-            raise Inaccessible(
-                f"'{self.export}' on '{self.pool.target}' does not answer", hint=self._hint()
-            )
-
-    def _hint(self) -> str:
+    def _advice(self) -> str:
         return (
             f"wait for '{self.pool.source.hosts[0].name}', or give up what is not written yet:"
             f" umount -f -l {self.pool.target}"
         )
-
-    def state(self) -> PoolState:
-        self._require_answer()
-        return super().state()
-
-    def refresh(self) -> None:
-        self._require_answer()
-        super().refresh()
-
-    def volumes(self, *, details: bool) -> Iterator[Volume]:
-        self._require_answer()
-        return super().volumes(details=details)
-
-    def volume(self, name: str) -> Volume | None:
-        self._require_answer()
-        return super().volume(name)
 
     def delete_volume(self, volume: Volume) -> None:
         with self._as_owner(volume, self.pool.target):

@@ -34,6 +34,12 @@ COMMANDS = {
     "autostart": CommandInfo(
         "pool_life", "start every inactive pool that is marked as autostarted"
     ),
+    "find-storage-pool-sources": CommandInfo(
+        "pool_sources", "discover potential storage pool sources"
+    ),
+    "find-storage-pool-sources-as": CommandInfo(
+        "pool_sources", "find potential storage pool sources"
+    ),
     "pool-autostart": CommandInfo("pool_life", "autostart a pool"),
     "pool-build": CommandInfo("pool_life", "build a pool"),
     "pool-capabilities": CommandInfo("pool_show", "storage pool capabilities"),

@@ -8,11 +8,12 @@ import click
 
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.session import exclusive
-from storagectl.errors import ClientError, PoolNotFound, StorageError
+from storagectl.errors import ClientError, Inaccessible, PoolNotFound, StorageError
 from storagectl.pools import UUID_LENGTH
 from storagectl.pooltypes import POOL_TYPES
 
 if TYPE_CHECKING:
+    from storagectl.backends import PoolState
     from storagectl.commands.session import Session
     from storagectl.pools import Entry
 
@@ -94,8 +95,17 @@ def yes(state: bool) -> str:
     return "yes" if state else "no"
 
 
+def measured(entry: Entry) -> tuple[str, PoolState | None]:
+    """Return a pool's state in a word, and what it is like where that can be said."""
+    try:
+        state = entry.state()
+    except Inaccessible:
+        return "inaccessible", None
+    return "running" if state else "inactive", state
+
+
 def detailed(entry: Entry) -> tuple[str, ...]:
-    state = entry.state()
+    word, state = measured(entry)
     sizes = (
         (output.size(state.capacity), output.size(state.allocation), output.size(state.available))
         if state
@@ -103,7 +113,7 @@ def detailed(entry: Entry) -> tuple[str, ...]:
     )
     return (
         entry.name,
-        "running" if state else "inactive",
+        word,
         yes(entry.autostart),
         yes(entry.persistent),
         *sizes,
@@ -116,11 +126,11 @@ def detailed(entry: Entry) -> tuple[str, ...]:
 @click.pass_obj
 def pool_info(session: Session, pool: str, bytes: bool) -> None:
     entry = session.pools.find(pool)
-    state = entry.state()
+    word, state = measured(entry)
     lines = [
         ("Name", output.visible(entry.name)),
         ("UUID", entry.pool.uuid),
-        ("State", "running" if state else "inactive"),
+        ("State", word),
         ("Persistent", yes(entry.persistent)),
         ("Autostart", yes(entry.autostart)),
     ]

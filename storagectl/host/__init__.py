@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from storagectl.errors import (
@@ -23,6 +24,7 @@ from storagectl.errors import (
 )
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
 
 ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -70,7 +72,8 @@ PACKAGES = {
 }
 
 ANSWER_WAIT_S = 5.0
-KILL_WAIT_S = 2.0
+END_S = 3.0
+END_POLL_S = 0.02
 
 # Source: linux/fs.h.
 FS_IOC_GETFLAGS = 0x80086601
@@ -152,9 +155,9 @@ class Host:
     def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
-        The child has the C locale, no stdin and none of our descriptors.  An
-        exception that arrives meanwhile (Ctrl-C) ends the child first; what runs for
-        longer than `limit_s` is ended together with its own children.
+        The child has the C locale, no stdin, no terminal and none of our descriptors.
+        An exception that arrives meanwhile (Ctrl-C), or `limit_s`, first ends it and what
+        it has started.
         """
         import subprocess
 
@@ -173,18 +176,14 @@ class Host:
                 env=environment,
                 encoding="utf-8",
                 errors="surrogateescape",
-                start_new_session=limit_s is not None,
+                start_new_session=True,
             )
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
         try:
             stdout, stderr = process.communicate(timeout=limit_s)
         except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                (os.kill if limit_s is None else os.killpg)(process.pid, signal.SIGKILL)
-            # one that waits for a server that is gone may outlive even that
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(KILL_WAIT_S)
+            end_group(process)
             for stream in filter(None, (process.stdout, process.stderr)):
                 stream.close()
             if isinstance(error, subprocess.TimeoutExpired):
@@ -500,6 +499,24 @@ class Host:
                         os.unlink(path)
                     finally:
                         os.close(fd)
+
+
+def end_group(leader: subprocess.Popen[str]) -> None:
+    """End a child and all it has started, such as mount(8) its helper, and wait for that.
+
+    TERM comes first: LVM's tools finish what must not be cut.  What hangs in the kernel
+    is left to itself after a while.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + END_S
+        try:
+            os.killpg(leader.pid, number)
+            while time.monotonic() < deadline:
+                leader.poll()
+                time.sleep(END_POLL_S)
+                os.killpg(leader.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return
 
 
 @contextlib.contextmanager

@@ -22,12 +22,23 @@ def portal(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def discover(portal: str) -> list[str]:
+def discover(portal: str, interface: str | None = None) -> list[str]:
     """Ask a portal for its targets; nothing is recorded."""
+    through = ["--interface", interface] if interface else []
     return [
         "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", portal,
-        "--op", "nonpersistent",
+        "--op", "nonpersistent", *through,
     ]  # fmt: skip
+
+
+def parse_targets(text: str) -> list[str]:
+    """Return the names of the targets that a portal has told of, each once.
+
+    127.0.0.1:3260,1 iqn.2024-01.lab:t1
+    127.0.0.1:3260,1 iqn.2024-01.lab:t2
+    """
+    rows = (line.split() for line in text.splitlines())
+    return list(dict.fromkeys(row[1] for row in rows if len(row) == 2))
 
 
 def node(portal: str, target: str, *words: str, interface: str | None = None) -> list[str]:

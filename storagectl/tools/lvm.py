@@ -92,9 +92,9 @@ def lvs(group: str) -> list[str]:
     return ["lvs", *REPORT, "--options", VOLUME_FIELDS, group]
 
 
-def pvs() -> list[str]:
-    """Show all devices that LVM uses, for other machines too."""
-    return ["pvs", *REPORT, "--foreign", "--options", PV_FIELDS]
+def pvs(*, foreign: bool = True) -> list[str]:
+    """Show all devices that LVM uses, those of other machines' groups if wanted."""
+    return ["pvs", *REPORT, *(["--foreign"] if foreign else []), "--options", PV_FIELDS]
 
 
 def vgchange(group: str, *, active: bool) -> list[str]:

@@ -561,3 +561,42 @@ def test_pool_edit(shell: Shell) -> None:
     shell.env["EDITOR"] = "false"
     assert "exit status 1" in shell.fails("pool-edit", "d")
     assert "<path>/two</path>" in shell.ok("pool-dumpxml", "d")
+
+
+def test_sources_of_pools(shell: Shell) -> None:
+    tools = shell.folder / "tools"
+    tools.mkdir()
+    tool = tools / "showmount"
+    tool.write_text('#!/bin/sh\necho "/srv/$3  *"\n')
+    tool.chmod(0o755)
+    shell.env["PATH"] = f"{tools}:{shell.env['PATH']}"
+    found = (
+        "<sources>\n  <source>\n    <host name='nas'/>\n    <dir path='/srv/nas'/>\n"
+        "    <format type='nfs'/>\n  </source>\n</sources>\n"
+    )
+    for words in (("nas",), ("--host", "nas", "--port", "7", "--initiator", "iqn.x")):
+        assert shell.ok("find-storage-pool-sources-as", "netfs", *words) == found + "\n"
+    (shell.folder / "s.xml").write_text("<source><host name='nas'/></source>")
+    given = str(shell.folder / "s.xml")
+    for command in (("--srcSpec", given), (given,)):
+        assert shell.ok("-q", "find-storage-pool-sources", "netfs", *command) == found
+    tool.write_text("#!/bin/sh\necho 'RPC: Unknown host' >&2\nexit 1\n")
+    assert shell.fails("find-storage-pool-sources-as", "netfs", "nas") == (
+        "error: Failed to find any netfs pool sources\n"
+        "error: operation failed: no storage pools were found on host 'nas'\n"
+        "hint: RPC: Unknown host\n"
+    )
+    for host, said in (
+        ("a'b", "(storage_source_specification):2: attributes construct error"),
+        ("-x", "XML error: Invalid value for attribute 'name' in element 'host': '-x'."),
+    ):
+        words = ("find-storage-pool-sources-as", "netfs", f"--host={host}")
+        assert shell.fails(*words).splitlines()[1] == f"error: {said}"
+    assert shell.fails("find-storage-pool-sources-as", "dir") == (
+        "error: Failed to find any dir pool sources\n"
+        "error: this function is not supported by the connection driver: pool type 'dir' does not"
+        " support source discovery\n"
+    )
+    assert "No such file" in shell.fails("find-storage-pool-sources", "netfs", "/nosuch.xml")
+    done = shell.run("find-storage-pool-sources-as")
+    assert done.stderr == ("error: command 'find-storage-pool-sources-as' requires <type> option\n")

@@ -415,6 +415,7 @@ def nfs_server() -> Iterator[None]:
     with ExitStack() as stack:
         if SYSTEMD:
             run("systemctl", "start", "nfs-server")
+            end_grace()
             yield
             return
         run("modprobe", "nfsd")
@@ -424,11 +425,23 @@ def nfs_server() -> Iterator[None]:
         stack.enter_context(daemon("rpcbind", "-w", "-f", ready=lambda: _rpc("portmapper")))
         os.makedirs("/run/rpc_pipefs", exist_ok=True)
         stack.enter_context(daemon("rpc.statd", "--no-notify", "-F", ready=lambda: _rpc("status")))
-        # a short grace period: until it ends the server opens no files
-        run("rpc.nfsd", "--grace-time", "1", "--lease-time", "10", "2")
+        # lockd's grace period is no shorter
+        _write("/proc/sys/fs/nfs/nlm_timeout", "3")
+        run("rpc.nfsd", "--lease-time", "10", "2")
+        end_grace()
         stack.callback(run, "rpc.nfsd", "0")
         stack.enter_context(daemon("rpc.mountd", "-F", ready=lambda: _rpc("mountd")))
         yield
+
+
+def end_grace() -> None:
+    """End the time in which a server that has started opens and locks no files."""
+    _write("/proc/fs/nfsd/v4_end_grace", "Y")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
 
 
 def _rpc(service: str) -> bool:
@@ -436,14 +449,17 @@ def _rpc(service: str) -> bool:
 
 
 @contextmanager
-def nfs_export(path: str, options: str = "rw,no_root_squash") -> Iterator[str]:
+def nfs_export(
+    path: str, options: str = "rw,no_root_squash", client: str = "127.0.0.1"
+) -> Iterator[str]:
     """A folder, exported to this guest.  Gives HOST:PATH."""
     number = os.stat(path).st_ino
-    run("exportfs", "-o", f"{options},insecure,no_subtree_check,fsid={number}", f"127.0.0.1:{path}")
+    export = f"[{client}]:{path}" if ":" in client else f"{client}:{path}"
+    run("exportfs", "-o", f"{options},insecure,no_subtree_check,fsid={number}", export)
     try:
-        yield f"127.0.0.1:{path}"
+        yield export
     finally:
-        run("exportfs", "-u", f"127.0.0.1:{path}")
+        run("exportfs", "-u", export)
         # the server may hold files of the folder for later
         run("exportfs", "-f")
         if path in exports():

@@ -13,6 +13,7 @@ from storagectl.backends import devices
 from storagectl.backends.filesystem import Directory, FileSystem
 from storagectl.errors import (
     ConfigUnsupported,
+    Inaccessible,
     InvalidArgument,
     OperationInvalid,
     PoolBuilt,
@@ -325,3 +326,20 @@ def test_a_file_in_place_of_the_target(tmp_path: Path) -> None:
     assert not directory(tmp_path / "f").is_active()
     with pytest.raises(SystemFailure, match="cannot create directory '.*/f': File exists"):
         directory(tmp_path / "f").build(overwrite=False, no_overwrite=False)
+
+
+def test_s48_a_folder_on_a_server_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = directory(tmp_path)
+    monkeypatch.setattr(backend.host, "answers", lambda path: False)
+    monkeypatch.setattr(os.path, "isdir", lambda path: pytest.fail("would wait for ever"))
+    assert backend.is_active()
+    for look in (
+        backend.state,
+        backend.refresh,
+        lambda: list(backend.volumes(details=False)),
+        lambda: backend.volume("x"),
+    ):
+        with pytest.raises(Inaccessible, match="'.*' does not answer"):
+            look()

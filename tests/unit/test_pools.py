@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakehost import FakeHost
 
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
@@ -17,6 +19,7 @@ from storagectl.errors import (
     PoolNotFound,
     StorageError,
     SystemFailure,
+    ToolTimeout,
 )
 from storagectl.host import Host
 from storagectl.model import Adapter, Device, Pool, Source
@@ -459,3 +462,141 @@ def test_a_type_without_deletion_says_so(
         "this function is not supported by the connection driver: pool does not support pool"
         " deletion"
     )
+
+
+# Sources to make pools of
+
+
+def sources(pools: Pools, kind: str, wanted: str | None, *script: Any) -> list[Source]:
+    with FakeHost(*script) as host:
+        pools.host = host
+        return pools.find_sources(kind, wanted)
+
+
+def asking(*hosts: str) -> str:
+    return "<source>" + "".join(f"<host name='{host}'/>" for host in hosts) + "</source>"
+
+
+EXPORTS = (["showmount", "--no-headers", "--exports", "nas"], "/b  *\n/a b (everyone)\n", 0)
+
+
+def test_exports_of_a_file_server(pools: Pools) -> None:
+    found = sources(pools, "netfs", asking("nas"), EXPORTS)
+    assert found == [
+        Source(hosts=[Server("nas")], dir="/b", format="nfs"),
+        Source(hosts=[Server("nas")], dir="/a b", format="nfs"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [(("", 0), ""), (("clnt_create: RPC: Unknown host\n", 1), "clnt_create: RPC: Unknown host")],
+)
+def test_a_server_without_exports(pools: Pools, answer: tuple[str, int], hint: str) -> None:
+    with pytest.raises(OperationFailed) as caught:
+        sources(pools, "netfs", asking("nas"), (EXPORTS[0], *answer))
+    assert caught.value.detail == "no storage pools were found on host 'nas'"
+    assert caught.value.hint == hint
+
+
+def test_s48_a_silent_server_is_asked_for_a_limited_time(pools: Pools) -> None:
+    class Silent(FakeHost):
+        def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+            assert limit_s is not None
+            raise ToolTimeout(argv, limit_s)
+
+    pools.host = Silent()
+    with pytest.raises(OperationFailed, match="were found on host 'nas'") as caught:
+        pools.find_sources("netfs", asking("nas"))
+    assert "did not end within 15 s" in caught.value.hint
+
+
+def test_volume_groups_with_their_devices(pools: Pools) -> None:
+    argv = [
+        "pvs", "--reportformat", "json", "--units", "b", "--nosuffix", "--options",
+        "pv_name,vg_name",
+    ]  # fmt: skip
+    rows = [("/dev/a", "z"), ("/dev/b", "g"), ("/dev/c", "z"), ("/dev/d", ""), ("[unknown]", "g")]
+    text = json.dumps({"report": [{"pv": [{"pv_name": d, "vg_name": g} for d, g in rows]}]})
+    for wanted in (None, "<garbage"):
+        assert sources(pools, "logical", wanted, (argv, text, 0)) == [
+            Source(devices=[Device("/dev/a"), Device("/dev/c")], name="z", format="lvm2"),
+            Source(devices=[Device("/dev/b")], name="g", format="lvm2"),
+        ]
+
+
+TARGETS = "127.0.0.1:3260,1 iqn.2024-01.lab:t1\n127.0.0.1:3260,1 iqn.2024-01.lab:t2\n"
+INTERFACES = (
+    ["iscsiadm", "--mode", "iface"],
+    "default tcp,<empty>,<empty>,<empty>,<empty>\nme tcp,<empty>,<empty>,<empty>,iqn.x:me\n",
+    0,
+)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "initiator", "portal", "port"),
+    [
+        ("name='nas'", "", "nas:3260,1", 3260),
+        ("name='::1' port='3261'", "", "[::1]:3261,1", 3261),
+        ("name='nas'", "<initiator><iqn name='iqn.x:me'/></initiator>", "nas:3260,1", 3260),
+    ],
+)
+def test_targets_of_a_portal(
+    pools: Pools, attributes: str, initiator: str, portal: str, port: int
+) -> None:
+    argv = [
+        "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", portal,
+        "--op", "nonpersistent", *(["--interface", "me"] if initiator else []),
+    ]  # fmt: skip
+    script = [INTERFACES] if initiator else []
+    wanted = f"<source><host {attributes}/>{initiator}</source>"
+    found = sources(pools, "iscsi", wanted, *script, (argv, TARGETS, 0))
+    assert [source.devices for source in found] == [
+        [Device("iqn.2024-01.lab:t1")],
+        [Device("iqn.2024-01.lab:t2")],
+    ]
+    assert {source.hosts[0].port for source in found} == {port}
+
+
+def test_an_initiator_without_an_interface(pools: Pools) -> None:
+    wanted = "<source><host name='nas'/><initiator><iqn name='iqn.y'/></initiator></source>"
+    with pytest.raises(OperationFailed, match="no iSCSI interface defined for IQN iqn.y"):
+        sources(pools, "iscsi", wanted, INTERFACES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "said"),
+    [
+        ("bogus", asking("nas"), "internal error: unknown storage pool type bogus"),
+        ("zfs", None, "internal error: missing backend for pool type 12 (zfs)"),
+        (
+            "dir", "<garbage",
+            "this function is not supported by the connection driver: pool type 'dir' does not"
+            " support source discovery",
+        ),
+        ("netfs", None, "invalid argument: hostname must be specified for netfs sources"),
+        (
+            "netfs", asking(),
+            "unsupported configuration: Expected exactly 1 host for the storage pool",
+        ),
+        (
+            "netfs", asking("a", "b"),
+            "unsupported configuration: Expected exactly 1 host for the storage pool",
+        ),
+        ("netfs", "<source><host/></source>", "XML error: missing storage pool host name"),
+        (
+            "netfs", asking("-x"),
+            "XML error: Invalid value for attribute 'name' in element 'host': '-x'.",
+        ),
+        ("netfs", "<pool/>", "XML error: expecting root element of 'source', not 'pool'"),
+        ("netfs", "", "(storage_source_specification):1: Document is empty\n(null)\n^"),
+        (
+            "netfs", "<source><host name='a'/><format type='zz'/></source>",
+            "unsupported configuration: unknown pool format type zz",
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_found(pools: Pools, kind: str, wanted: str | None, said: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        sources(pools, kind, wanted)
+    assert caught.value.lines() == [said]

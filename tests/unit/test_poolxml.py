@@ -23,6 +23,7 @@ from storagectl.pooltypes import ADAPTER, DEVICE, DIR, HOST, INITIATOR, NAME, PO
 from storagectl.poolxml import (
     check_name,
     format_pool,
+    format_sources,
     parse_pool,
     parse_uuid,
     random_uuid,
@@ -59,6 +60,16 @@ def virsh(*commands: str, connection: str = "test:///default") -> tuple[str, str
     document = re.search(r"^<.*>$", done.stdout, re.MULTILINE | re.DOTALL)
     shown = document.group() + "\n" if document else ""
     return shown.replace(f">{TEST_DRIVER_SIZE}<", ">0<"), done.stderr
+
+
+def test_sources_are_a_document() -> None:
+    row = POOL_TYPES["netfs"]
+    source = model.Source(hosts=[model.Host("a&b")], dir="/d'", format="nfs")
+    assert format_sources([source], row) == (
+        "<sources>\n  <source>\n    <host name='a&amp;b'/>\n    <dir path='/d&apos;'/>\n"
+        "    <format type='nfs'/>\n  </source>\n</sources>\n"
+    )
+    assert format_sources([], row) == "<sources>\n</sources>\n"
 
 
 def recorded(case: str) -> tuple[bytes, str]:
