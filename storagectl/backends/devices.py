@@ -340,17 +340,37 @@ def kernel_partition(path: str) -> KernelPartition | None:
             int(read_line(os.path.join(folder, "start"))) * 512,
             int(read_line(os.path.join(folder, "size"))) * 512,
         )
-    head, dash, rest = read_line(os.path.join(folder, "dm", "uuid")).partition("-")
+    part, uuid = mapped_part(folder)
     for slave in listing(os.path.join(folder, "slaves")):
         disk = f"{SYS}/class/block/{slave}"
-        if dash and head.startswith("part") and read_line(f"{disk}/dm/uuid") == rest:
-            return KernelPartition(
-                int(head.removeprefix("part")),
-                dev_number(read_line(f"{disk}/dev")),
-                None,
-                None,
-            )
+        if part and read_line(f"{disk}/dm/uuid") == uuid:
+            return KernelPartition(part, dev_number(read_line(f"{disk}/dev")), None, None)
     return None
+
+
+def mapped_part(folder: str) -> tuple[int, str]:
+    """Return number and uuid of the disk of a partition that device-mapper made, else 0 and ""."""
+    head, _, uuid = read_line(os.path.join(folder, "dm", "uuid")).partition("-")
+    index = head.removeprefix("part")
+    return (int(index), uuid) if uuid and index != head and index.isdecimal() else (0, "")
+
+
+def mapped_partitions(disk: str) -> dict[int, str]:
+    """Return the nodes of the partitions that device-mapper made of a disk, by number.
+
+    Their names are made up by udev rules, kpartx or parted: mpatha1, mpathap1, mpatha-part1.
+    """
+    number = device_number(disk)
+    folder = sysfs_folder(number) if number is not None else None
+    found = {}
+    if folder is not None:
+        own = read_line(os.path.join(folder, "dm", "uuid"))
+        for holder in listing(os.path.join(folder, "holders")):
+            place = f"{SYS}/class/block/{holder}"
+            index, uuid = mapped_part(place)
+            if index and uuid == own:
+                found[index] = f"/dev/mapper/{read_line(f'{place}/dm/name')}"
+    return found
 
 
 # Changing it

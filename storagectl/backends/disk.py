@@ -49,6 +49,9 @@ CYLINDRIC = frozenset(("sun", "pc98"))
 CONTENTS = {"fat16": "fat16", "fat32": "fat32", "linux-swap": "linux-swap"}
 DEFAULT_CONTENT = "ext2"
 
+# What stands between a map's name and a partition's number, after udev's rules.
+MAPPED_SEPARATORS = ("", "p", "-part")
+
 DOS_PRIMARIES = 4
 DOS_FIRST_LOGICAL = 5
 SUN_WHOLE_DISK = 3
@@ -225,14 +228,21 @@ class Disk(Backend):
         """Return the device node of a partition, whatever link the pool was defined with.
 
         A device-mapper device is known by its name, not by the dm-N that the name leads
-        to.  Source: libvirt 9.0.0 src/storage/parthelper.c.
+        to.  Source: libvirt 9.0.0 src/storage/parthelper.c.  How the names of its partitions
+        go is seen from those that are there.
         """
         source = self.pool.source.devices[0]
-        if devices.is_mapped(source.path):
-            return blockdev.partition_path(
-                source.path, number, separator=source.part_separator == "yes"
-            )
-        return blockdev.partition_path(os.path.realpath(source.path), number)
+        if not devices.is_mapped(source.path):
+            return blockdev.partition_path(os.path.realpath(source.path), number)
+        known = devices.mapped_partitions(source.path)
+        if number in known:
+            return known[number]
+        for other, node in known.items():
+            if node.endswith(str(other)):
+                return f"{node.removesuffix(str(other))}{number}"
+        return blockdev.partition_path(
+            source.path, number, separator=source.part_separator == "yes"
+        )
 
     def _volume(
         self,
@@ -277,9 +287,8 @@ class Disk(Backend):
         grain = self._grain(table)
         place = plan(table, volume.capacity, extended=is_extended(table, volume), grain=grain)
         node = self._node(place.number)
-        expected = os.path.basename(node)
-        if volume.name != expected:
-            raise InvalidArgument(f"invalid partition name '{volume.name}', expected '{expected}'")
+        if not self._may_be_called(volume.name, node, place.number):
+            raise misnamed(volume.name, node)
         if devices.device_number(self.device) is None:
             raise VolumeNotFound(f"no storage vol with matching path '{node}'")
         if not devices.is_mapped(self.device):
@@ -289,14 +298,25 @@ class Disk(Backend):
         try:
             self.host.change(parted.mkpart(self.device, words, place.start, place.end))
             devices.settle(self.host)
-            if not devices.wait_until(lambda: self._is_partition(node, place)):
+            if not devices.wait_until(lambda: self._is_partition(self._node(place.number), place)):
                 raise OperationFailed(f"device '{node}' of the new partition did not appear")
+            node = self._node(place.number)
+            if volume.name != os.path.basename(node):
+                raise misnamed(volume.name, node)
         except BaseException:
             with contextlib.suppress(StorageError):
                 self._undo(table, place)
             raise
 
     create_volume_from = blocks.create_from
+
+    def _may_be_called(self, name: str, node: str, number: int) -> bool:
+        """Tell whether a new partition may get a name; only of the first map it is not certain."""
+        expected = os.path.basename(node)
+        if not devices.is_mapped(self.device) or devices.mapped_partitions(self.device):
+            return name == expected
+        disk = os.path.basename(self.device)
+        return name in {expected, *(f"{disk}{between}{number}" for between in MAPPED_SEPARATORS)}
 
     def _grain(self, table: PartitionTable) -> int:
         """Return the size of the units, in bytes, that the table's partitions are made of."""
@@ -366,6 +386,10 @@ class Disk(Backend):
         part = self._find(self._table(), volume.name)
         if part is not None and part.kind == parted.EXTENDED:
             raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
+
+
+def misnamed(name: str, node: str) -> InvalidArgument:
+    return InvalidArgument(f"invalid partition name '{name}', expected '{os.path.basename(node)}'")
 
 
 # Planning, without a device

@@ -193,11 +193,7 @@ class Logical(Backend):
                 permissions, timestamps = blocks.looks(origin)
                 volume.backing.permissions = permissions
                 volume.backing.timestamps = timestamps
-        volume.extents = [
-            SourceExtent(device, start, start + segment.size)
-            for segment in found.segments
-            for device, start in segment.places
-        ]
+        volume.extents = [SourceExtent(*place) for place in found.places]
         if devices.device_number(path) is not None:
             volume.capacity = volume.physical = devices.device_size(path)
             volume.permissions, volume.timestamps = blocks.looks(path)
@@ -441,8 +437,8 @@ def require_ours(group: Group) -> None:
     """Refuse a group that is another machine's, shared, or lacks devices."""
     reason = refusal(group)
     if reason is None and group.missing:
-        devices_are = "device is" if group.missing == 1 else "devices are"
-        reason = f"is not complete: {group.missing} of its {devices_are} missing"
+        verb = "is" if group.missing == 1 else "are"
+        reason = f"is not complete: {group.missing} of its devices {verb} missing"
     if reason is not None:
         raise OperationFailed(f"volume group '{group.name}' {reason}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from storagectl.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix")
 GROUP_FIELDS = (
@@ -51,11 +51,12 @@ class Group(NamedTuple):
     devices: tuple[str, ...]
 
 
-class Segment(NamedTuple):
-    """A part of a logical volume: bytes, and (device, first byte there) of each stripe or leg."""
+class Place(NamedTuple):
+    """Bytes [start, end) of a device that a logical volume is on."""
 
-    size: int
-    places: tuple[tuple[str, int], ...]
+    device: str
+    start: int
+    end: int
 
 
 class LogicalVolume(NamedTuple):
@@ -74,7 +75,7 @@ class LogicalVolume(NamedTuple):
     origin: str | None
     data_percent: float | None
     extent_size: int
-    segments: tuple[Segment, ...]
+    places: tuple[Place, ...]
 
 
 def is_group_name(name: str) -> bool:
@@ -88,8 +89,8 @@ def vgs(group: str) -> list[str]:
 
 
 def lvs(group: str) -> list[str]:
-    """Show the volumes of a group, a row for each segment."""
-    return ["lvs", *REPORT, "--options", VOLUME_FIELDS, group]
+    """Show the volumes of a group, hidden ones too, a row for each segment."""
+    return ["lvs", "-a", *REPORT, "--options", VOLUME_FIELDS, group]
 
 
 def pvs(*, foreign: bool = True) -> list[str]:
@@ -187,13 +188,16 @@ def parse_groups(text: str) -> list[Group]:
 
 
 def parse_volumes(text: str) -> list[LogicalVolume]:
-    """Parse what `lvs` printed, a row for each segment; hidden volumes are not among them.
+    """Parse what `lvs` printed, a row for each segment; hidden volumes only tell of places.
 
     {"report": [{"lv": [
-     {"lv_name":"snap", "lv_uuid":"9rdHw2-...", "origin":"lin.e-ar+1", "lv_attr":"swi-a-s---",
+     {"lv_name":"snap", "lv_uuid":"3MYUwJ-...", "origin":"stripe", "lv_attr":"swi-a-s---",
       "lv_size":"4194304", "lv_skip_activation":"", "data_percent":"0.00", "seg_size":"4194304",
-      "segtype":"linear", "devices":"/dev/loop0(15)", "vg_extent_size":"4194304"},
-     {"lv_name":"stripe", ..., "devices":"/dev/loop0(11),/dev/loop2(0)", ...}]}]}
+      "segtype":"linear", "devices":"/dev/loop0(11)", "vg_extent_size":"4194304"},
+     {"lv_name":"stripe", ..., "devices":"/dev/loop0(2),/dev/loop1(0)", ...},
+     {"lv_name":"raid", ..., "devices":"raid_rimage_0(0),raid_rimage_1(0)", ...},
+     {"lv_name":"[raid_rimage_0]", ..., "devices":"/dev/loop0(5)", ...},
+     {"lv_name":"[raid_rimage_0]", ..., "devices":"/dev/loop0(13)", ...}]}]}
 
     `lv_attr` is kind, permissions, allocation, fixed minor, state, open, ...; the origin of
     a snapshot of nothing is in brackets.
@@ -202,11 +206,12 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
     try:
         found: dict[str, list[dict[str, str]]] = {}
         for row in rows(text, "lv"):
-            found.setdefault(row["lv_uuid"], []).append(row)
+            found.setdefault(row["lv_name"], []).append(row)
+        places = {name: parse_places(segments) for name, segments in found.items()}
         return [
             LogicalVolume(
-                name=row["lv_name"].strip("[]"),
-                uuid=uuid,
+                name=name,
+                uuid=row["lv_uuid"],
                 kind=row["lv_attr"][0],
                 size=int(row["lv_size"]),
                 active=row["lv_attr"][4] == "a",
@@ -215,27 +220,39 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
                 origin=None if row["origin"].startswith("[") else row["origin"] or None,
                 data_percent=float(row["data_percent"]) if row["data_percent"] else None,
                 extent_size=int(row["vg_extent_size"]),
-                segments=tuple(
-                    Segment(
-                        int(r["seg_size"]), parse_places(r["devices"], int(r["vg_extent_size"]))
-                    )
-                    for r in segments
-                ),
+                places=tuple(on_devices(places, name)),
             )
-            for uuid, segments in found.items()
-            for row in segments[:1]
+            for name, (row, *_) in found.items()
+            if not name.startswith("[")
         ]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise not_understood("lvs", text) from error
 
 
-def parse_places(text: str, extent_size: int) -> tuple[tuple[str, int], ...]:
-    """Return the devices and first bytes of `/dev/loop0(11),/dev/loop2(0)`.
+def parse_places(segments: list[dict[str, str]]) -> list[Place]:
+    """Return the places of a volume's segments; stripes share a segment's size evenly.
 
-    Legs of mirrors and RAID are hidden volumes, `raid1_rimage_0(0)`; thin volumes have no place.
+    `devices` is `/dev/loop0(11),/dev/loop2(0)`, a device and its first extent for each stripe;
+    thin volumes have none.
     """
-    places = [PLACE.fullmatch(part) for part in re.split(r"(?<=\)),", text) if part]
-    return tuple((place[1], int(place[2]) * extent_size) for place in places if place is not None)
+    places = []
+    for row in segments:
+        matches = [PLACE.fullmatch(part) for part in re.split(r"(?<=\)),", row["devices"]) if part]
+        found = [(match[1], int(match[2])) for match in matches if match is not None]
+        for device, extent in found:
+            start = extent * int(row["vg_extent_size"])
+            places.append(Place(device, start, start + int(row["seg_size"]) // len(found)))
+    return places
+
+
+def on_devices(places: dict[str, list[Place]], name: str) -> Iterator[Place]:
+    """Yield the places of a volume, those of hidden volumes, such as RAID's legs, resolved."""
+    for place in places[name]:
+        hidden = f"[{place.device}]"
+        if hidden in places:
+            yield from on_devices(places, hidden)
+        else:
+            yield place
 
 
 def parse_physical(text: str) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ READY = b"LAB-READY"
 DAY_S = 24 * 3600
 KVM_TRY_S = 20
 POLL_S = 0.1
+NVME_SIZE = 64 << 20
 
 
 class GuestFailed(Exception):
@@ -53,6 +54,8 @@ class Guest:
             "-kernel", f"{self.image}/kernel", "-initrd", f"{self.image}/initrd",
             "-append", words,
             "-drive", f"file={self.disk},if=virtio,cache=unsafe",
+            "-drive", f"file={self.disk}.nvme,format=raw,if=none,id=nvme,cache=unsafe",
+            "-device", "nvme,serial=lab,drive=nvme",
             "-virtfs", f"{share},path={CHECKOUT},mount_tag=checkout,readonly=on",
             "-virtfs", f"{share},path={self.results},mount_tag=results",
             "-device", "virtio-rng-pci",
@@ -123,7 +126,9 @@ def console_tail(results: str, lines: int = 40) -> str:
 
 
 def make_disk(image: str, path: str) -> None:
-    """Make the disk of one guest: it holds what differs from the image."""
+    """Make the disks of one guest: one holds what differs from the image, an NVMe one nothing."""
+    with open(f"{path}.nvme", "wb") as file:
+        file.truncate(NVME_SIZE)
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{image}/root.img", path],
         check=True,
@@ -170,5 +175,6 @@ def _kvm_works(image: str, scratch: str) -> bool:
         return False
     finally:
         os.remove(disk)
+        os.remove(f"{disk}.nvme")
         shutil.rmtree(results)
     return True

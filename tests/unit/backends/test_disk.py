@@ -734,11 +734,27 @@ def test_links_below_dev_only(image: str, tmp_path: Path) -> None:
 
 
 def test_multipath_node_names(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[int, str] = {}
     monkeypatch.setattr(devices, "is_mapped", lambda path: True)
+    monkeypatch.setattr(devices, "mapped_partitions", lambda path: known)
     backend = disk(Host(), "/dev/mapper/mpatha")
     assert backend._node(1) == "/dev/mapper/mpatha1"
     backend.pool.source.devices[0].part_separator = "yes"
     assert backend._node(1) == "/dev/mapper/mpathap1"
+    known[2] = "/dev/mapper/mpatha-part2"
+    assert backend._node(2) == "/dev/mapper/mpatha-part2"
+    assert backend._node(13) == "/dev/mapper/mpatha-part13"
+
+
+def test_mapped_partitions(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = kernel.add("dm-0", "253:0", dm_uuid="mpath-3600", dm_name="mpatha")
+    for number, (name, uuid) in enumerate(
+        (("mpatha-part3", "part3-mpath-3600"), ("other", "part1-mpath-36"), ("lv", "LVM-x")), 1
+    ):
+        kernel.add(f"dm-{number}", f"253:{number}", dm_name=name, dm_uuid=uuid)
+        kernel.hold(whole, f"dm-{number}")
+    monkeypatch.setattr(devices, "device_number", lambda path: os.makedev(253, 0))
+    assert devices.mapped_partitions("x") == {3: "/dev/mapper/mpatha-part3"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}"])

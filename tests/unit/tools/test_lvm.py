@@ -31,7 +31,7 @@ def test_missing_devices_have_no_path() -> None:
     assert (group.missing, group.devices) == (1, ("/dev/loop0",))
     found = lvm.parse_volumes(printed("lvs-partial"))
     assert [(v.name, v.active, v.open) for v in found] == [("x", False, False), ("y", False, False)]
-    assert found[1].segments[0].places == (("[unknown]", 0),)
+    assert [place.device for place in found[1].places] == ["[unknown]", "/dev/loop0"]
 
 
 def test_exported_groups() -> None:
@@ -55,17 +55,29 @@ def test_volumes() -> None:
     assert [name for name in found if found[name].kind in lvm.SNAPSHOTS] == ["snap", "sparse"]
     assert [name for name in found if found[name].kind in lvm.INNER_POOLS] == ["pool"]
     assert [name for name in found if found[name].open] == ["pool"]
-    assert found["thin"].segments == (lvm.Segment(64 << 20, ()),)
+    assert found["thin"].places == ()
     assert found["thin"].data_percent == 0
     assert found["two"].size == 155189248
-    assert found["two"].segments == (
-        lvm.Segment(130023424, (("/dev/loop1", 0),)),
-        lvm.Segment(12582912, (("/dev/loop0", 2 * EXTENT),)),
-        lvm.Segment(12582912, (("/dev/loop0", 17 * EXTENT),)),
+    assert found["two"].places == (
+        ("/dev/loop1", 0, 130023424),
+        ("/dev/loop0", 2 * EXTENT, 5 * EXTENT),
+        ("/dev/loop0", 17 * EXTENT, 20 * EXTENT),
     )
-    stripe = (("/dev/loop0", 5 * EXTENT), ("/dev/loop2", 0))
-    assert found["stripe"].segments == (lvm.Segment(8 << 20, stripe),)
-    assert found["raid1"].segments[0].places == (("raid1_rimage_0", 0), ("raid1_rimage_1", 0))
+
+
+def test_places_of_stripes_and_of_legs() -> None:
+    found = {volume.name: volume for volume in lvm.parse_volumes(printed("lvs-hidden"))}
+    assert [*found] == ["lin.e-ar+1", "mirror", "pool", "r5", "raid", "snap", "stripe", "thin",
+                        "thinsnap", "virt"]  # fmt: skip
+
+    def places(name: str) -> list[tuple[str, int, int]]:
+        return [(p.device, p.start // EXTENT, p.end // EXTENT) for p in found[name].places]
+
+    assert places("stripe") == [("/dev/loop0", 2, 3), ("/dev/loop1", 0, 1)]
+    assert places("mirror") == [("/dev/loop0", 3, 4), ("/dev/loop1", 1, 2)]
+    assert places("r5") == [("/dev/loop0", 7, 8), ("/dev/loop1", 5, 6), ("/dev/loop2", 2, 3)]
+    assert places("raid") == [("/dev/loop0", 5, 6), ("/dev/loop0", 13, 14),
+                              ("/dev/loop1", 3, 4), ("/dev/loop1", 6, 7)]  # fmt: skip
 
 
 def test_open_volumes() -> None:
@@ -101,8 +113,9 @@ def test_s64_no_group_names(name: str) -> None:
 
 
 def test_places_with_odd_names() -> None:
-    text = "/dev/disk/by-id/a,b(c)(3),/dev/sdb(0)"
-    assert lvm.parse_places(text, 10) == (("/dev/disk/by-id/a,b(c)", 30), ("/dev/sdb", 0))
+    row = {"devices": "/dev/disk/by-id/a,b(c)(3),/dev/sdb(0)", "seg_size": "40",
+           "vg_extent_size": "10"}  # fmt: skip
+    assert lvm.parse_places([row]) == [("/dev/disk/by-id/a,b(c)", 30, 50), ("/dev/sdb", 0, 20)]
 
 
 @pytest.mark.parametrize(
