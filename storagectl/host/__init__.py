@@ -75,6 +75,9 @@ ANSWER_WAIT_S = 5.0
 END_S = 3.0
 END_POLL_S = 0.02
 
+# How the names of file systems begin that a server, or a process, has to answer for.
+SERVED = ("9p", "afs", "ceph", "cifs", "fuse", "lustre", "nfs", "smb")
+
 # Source: linux/fs.h.
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
@@ -195,8 +198,12 @@ class Host:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
 
         That of a server which is gone may never, and whoever asks waits with it, deaf to
-        Ctrl-C.  A thread that waits does not keep the process from ending.
+        Ctrl-C.  A thread that waits does not keep the process from ending.  Where nothing
+        is mounted from a server nothing is asked.
         """
+        mounts = self.read_text("/proc/self/mountinfo")
+        if not any(f" - {kind}" in mounts for kind in SERVED):
+            return True
         import threading
 
         def ask() -> None:

@@ -164,10 +164,14 @@ def test_s48_a_file_system_that_does_not_answer(
     real = os.statvfs
     monkeypatch.setattr(host_module, "ANSWER_WAIT_S", 0.05)
     monkeypatch.setattr(os, "statvfs", lambda path: gone.wait() if "x" in path else real(path))
+    mounts = "41 29 0:51 / /x rw - nfs4 h:/x rw,vers=4.2\n"
+    monkeypatch.setattr(host, "read_text", lambda path: mounts)
     try:
         assert not host.answers("/x")
         assert host.answers("/")
         assert host.answers("/nothing/here")
+        mounts = "41 29 259:0 / / rw - ext4 /dev/vda rw\n"
+        assert host.answers("/x")
     finally:
         gone.set()
 
