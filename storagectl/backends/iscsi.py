@@ -16,6 +16,7 @@ from storagectl.errors import (
     InvalidArgument,
     OperationFailed,
     StorageError,
+    ToolTimeout,
     XmlError,
 )
 from storagectl.model import Device, Source
@@ -176,8 +177,13 @@ class Iscsi(Luns):
                 self.host.change(iscsiadm.node(*node, "--op", "new", interface=interface))
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
-            login = iscsiadm.node(portal, self.target, "--login", interface=interface)
-            self.host.change(login, limit_s=LOGIN_LIMIT_S)
+            try:
+                login = iscsiadm.node(portal, self.target, "--login", interface=interface)
+                self.host.change(login, limit_s=LOGIN_LIMIT_S)
+            except ToolTimeout:
+                # iscsid would go on trying
+                self._forget(iscsiadm.node(portal, self.target, "--logout", interface=interface))
+                raise
             made.pop_all()
 
     def _password(self, auth: Auth) -> str:
@@ -211,7 +217,7 @@ class Iscsi(Luns):
 
     def _forget(self, argv: list[str]) -> None:
         with contextlib.suppress(StorageError):
-            self.host.change(argv)
+            self.host.change(argv, limit_s=LOGIN_LIMIT_S)
 
     def _records(self) -> Iterator[tuple[str, str]]:
         """Yield the portal group tag and the folder of each record at the pool's portal."""
