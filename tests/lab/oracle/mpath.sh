@@ -1,0 +1,85 @@
+#!/bin/bash
+# Multipath pools.  Given: MAP, a map's name, and DM, its dm-N; TWIN, a map that isn't of multipath.
+. "$(dirname "$0")/../../oracle/record.sh"
+P=/dev/mapper
+
+# defining
+t pool-define-as orc-x mpath --target nowhere
+t pool-define-as orc-m mpath
+t pool-dumpxml orc-m
+t pool-define-as orc-m mpath --target $P
+t pool-define-as orc-same mpath --target $P
+t pool-define-as orc-x mpath --source-dev /dev/sda --target $P
+xml next <<END
+<pool type='mpath'><name>orc-next</name></pool>
+END
+t pool-define "$X/next"
+t find-storage-pool-sources-as mpath
+t find-storage-pool-sources mpath
+
+# not active, though libvirt asks only for the folder
+t pool-list --all --details
+t pool-info orc-m
+t pool-build orc-m
+t pool-build orc-m --overwrite
+t pool-delete orc-m
+t pool-destroy orc-m
+t vol-list orc-m
+
+# active
+t pool-start orc-m
+t pool-start orc-m
+t pool-list --details
+t pool-info orc-m
+t pool-info orc-m --bytes
+t pool-dumpxml orc-m
+t pool-refresh orc-m
+t pool-autostart orc-m
+t vol-list orc-m
+t vol-list orc-m --details
+t vol-info "$DM" orc-m
+t vol-info "$MAP" orc-m
+t vol-info dm-99 orc-m
+t vol-dumpxml "$DM" orc-m
+t vol-path "$DM" orc-m
+t vol-key "$DM" orc-m
+t vol-name "$P/$MAP"
+t vol-pool "$P/$MAP"
+
+# what its volumes can do and what they can't
+head -c 2M /dev/zero | tr '\0' s >"$W/data"
+t vol-upload "$DM" "$W/data" orc-m
+s "cmp -n 2097152 '$W/data' '$P/$MAP' && echo same"
+t vol-download "$DM" "$W/got" orc-m --length 2097152
+s "cmp '$W/data' '$W/got' && echo same"
+t vol-wipe "$DM" orc-m
+s "cmp -n 2097152 /dev/zero '$P/$MAP' && echo zero"
+t vol-create-as orc-m new 8M
+xml vol <<END
+<volume><name>new</name><capacity>1048576</capacity></volume>
+END
+t vol-create-from orc-m "$X/vol" "$DM" --inputpool orc-m
+t vol-clone "$DM" new orc-m
+t vol-resize "$DM" 128M orc-m
+t vol-delete "$DM" orc-m
+
+t pool-delete orc-m
+t pool-undefine orc-m
+
+# the map goes
+multipath -f "$MAP"
+udevadm settle
+t vol-info "$DM" orc-m
+t pool-refresh orc-m
+t vol-list orc-m --details
+t vol-info "$DM" orc-m
+t pool-info orc-m
+
+t pool-destroy orc-m
+t pool-destroy orc-m
+t pool-undefine orc-m
+t pool-create-as orc-t mpath --target $P
+t pool-list
+t pool-destroy orc-t
+t pool-list --all
+exit 0
