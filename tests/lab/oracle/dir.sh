@@ -1,11 +1,11 @@
 #!/bin/bash
 # Directory pools: the short form of tests/oracle/main-job.sh, on the guest's kernel and tools.
+# shellcheck source=tests/oracle/record.sh
 . "$(dirname "$0")/../../oracle/record.sh"
 
 t pool-define-as orc-x dir
 t pool-define-as orc-d dir --target "$W/d"
 t pool-define-as orc-same dir --target "$W/d"
-t pool-start orc-d
 t pool-build orc-d --overwrite
 t pool-build orc-d
 t pool-build orc-d
@@ -28,7 +28,6 @@ t vol-create-from orc-d "$X/vol" a.raw --inputpool orc-d
 t vol-list orc-d --details
 t vol-info b.qcow2 orc-d
 t vol-dumpxml b.qcow2 orc-d
-t vol-key own orc-d
 t vol-pool "$W/d/own"
 t vol-clone b.qcow2 c.qcow2 orc-d
 t vol-resize a.raw 6M orc-d

@@ -1,6 +1,7 @@
 #!/bin/bash
 # File system pools, in formats that other kernels may lack.  Given: DEV, an empty loop device of
 # 320 MiB, and ISO, one with an iso9660 file system.
+# shellcheck source=tests/oracle/record.sh
 . "$(dirname "$0")/../../oracle/record.sh"
 M=$W/mnt
 options() { s "findmnt -n -o SOURCE,FSTYPE '$1'; findmnt -n -o OPTIONS '$1' | tr , '\n' | grep ^no | sort"; }
