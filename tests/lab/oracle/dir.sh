@@ -25,6 +25,7 @@ xml vol <<END
 END
 t vol-create orc-d "$X/vol"
 t vol-create-from orc-d "$X/vol" a.raw --inputpool orc-d
+t pool-refresh orc-d
 t vol-list orc-d --details
 t vol-info b.qcow2 orc-d
 t vol-dumpxml b.qcow2 orc-d
