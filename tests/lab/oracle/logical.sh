@@ -67,10 +67,12 @@ lvcreate -q -q -y -n striped.1-a+b -L 8M orcvg >/dev/null 2>&1
 lvcreate -q -q -y -n asleep -an -Z n -W n -L 4M orcvg >/dev/null 2>&1
 udevadm settle
 t pool-refresh orc-l
-exec 9</dev/orcvg/own
+sleep 1000 </dev/orcvg/own &
+holder=$!
 t vol-delete own orc-l
 t pool-destroy orc-l
-exec 9<&-
+kill $holder
+wait $holder
 t pool-destroy orc-l
 t pool-destroy orc-l
 t pool-start orc-l
@@ -81,6 +83,7 @@ t pool-start orc-l
 t pool-undefine orc-l
 
 # two devices, of which the second is not to be had
+blkdiscard "$DEV1"
 mkfs.ext4 -q "$DEV2"
 xml two <<END
 <pool type='logical'><name>orc-two</name>
