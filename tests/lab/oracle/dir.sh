@@ -8,17 +8,14 @@ t pool-define-as orc-d dir --target "$W/d"
 t pool-define-as orc-same dir --target "$W/d"
 t pool-build orc-d --overwrite
 t pool-build orc-d
-t pool-build orc-d
 t pool-start orc-d
 t pool-start orc-d
 t pool-list --details
-t pool-info orc-d
 t pool-dumpxml orc-d
 t pool-autostart orc-d
 t vol-create-as orc-d a.raw 4M
 t vol-create-as orc-d a.raw 4M
 t vol-create-as orc-d b.qcow2 8M --format qcow2 --backing-vol a.raw --backing-vol-format raw
-t vol-create-as orc-d folder 0 --format dir
 xml vol <<END
 <volume><name>own</name><capacity unit='M'>2</capacity><allocation>0</allocation>
   <target><permissions><mode>0640</mode><owner>1000</owner><group>1000</group></permissions></target></volume>
@@ -29,7 +26,6 @@ t pool-refresh orc-d
 t vol-list orc-d --details
 t vol-info b.qcow2 orc-d
 t vol-dumpxml b.qcow2 orc-d
-t vol-pool "$W/d/own"
 t vol-clone b.qcow2 c.qcow2 orc-d
 t vol-resize a.raw 6M orc-d
 head -c 1M /dev/zero | tr '\0' s >"$W/data"
@@ -38,8 +34,6 @@ settle
 t vol-download a.raw "$W/got" orc-d --length 1048576
 s "cmp '$W/data' '$W/got' && echo same"
 t vol-wipe a.raw orc-d
-for algorithm in nnsa random trim; do t vol-wipe own orc-d --algorithm $algorithm; done
-t vol-delete c.qcow2 orc-d
 t vol-delete c.qcow2 orc-d
 # a mount point and what a file manager of the guest makes
 mkdir "$W/d/sub" && mount -t tmpfs -o size=8M tmpfs "$W/d/sub"

@@ -16,7 +16,6 @@ t pool-delete orc-none
 t pool-build orc-gone
 t pool-build orc-l
 t pool-build orc-l
-t pool-build orc-l --no-overwrite
 t find-storage-pool-sources-as logical
 
 # active
@@ -27,9 +26,7 @@ t vol-create-as orc-l one 8M
 t vol-create-as orc-l one 8M
 t vol-create-as orc-l sparse 16M --allocation 4M
 t vol-create-as orc-l over 8M --backing-vol one
-t vol-create-as orc-l no 8M --backing-vol nosuch
 t vol-create-as orc-l snapshot1 8M
-t vol-create-as orc-l image 8M --format qcow2
 xml own <<END
 <volume><name>own</name><capacity unit='M'>4</capacity>
   <target><permissions><mode>0640</mode><owner>0</owner><group>6</group></permissions></target></volume>
@@ -38,20 +35,14 @@ t vol-create orc-l "$X/own"
 t pool-list --details
 t pool-dumpxml orc-l
 t vol-list orc-l --details
-t vol-info sparse orc-l
 t vol-dumpxml one orc-l
 t vol-dumpxml over orc-l
 t vol-dumpxml sparse orc-l
-t vol-key one orc-l
 head -c 1M /dev/zero | tr '\0' s >"$W/data"
 t vol-upload one "$W/data" orc-l
 t vol-clone one two orc-l
 t vol-download two "$W/got" orc-l --length 1048576
 s "cmp '$W/data' '$W/got' && echo same"
-xml vol <<END
-<volume><name>three</name><capacity>1048576</capacity></volume>
-END
-t vol-create-from orc-l "$X/vol" one --inputpool orc-l
 t vol-resize two 12M orc-l
 t vol-wipe two orc-l
 s "cmp -n 1048576 /dev/zero /dev/orcvg/two && echo zero"
@@ -59,15 +50,13 @@ t vol-wipe sparse orc-l
 t vol-delete one orc-l
 t vol-delete over orc-l
 t vol-delete one orc-l
-t pool-refresh orc-l
-t pool-undefine orc-l
 
 # another's volumes, one of them in use
 lvcreate -q -q -y -n striped.1-a+b -L 8M orcvg >/dev/null 2>&1
 lvcreate -q -q -y -n asleep -an -Z n -W n -L 4M orcvg >/dev/null 2>&1
 udevadm settle
 t pool-refresh orc-l
-sleep 1000 </dev/orcvg/own &
+sleep 1000 3</dev/orcvg/own &
 holder=$!
 t vol-delete own orc-l
 t pool-destroy orc-l

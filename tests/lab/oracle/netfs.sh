@@ -5,34 +5,30 @@
 M=$W/mnt
 
 # defining
-t pool-define-as orc-x netfs --source-host 127.0.0.1 --target "$M"
 t pool-define-as orc-x netfs --source-host 127.0.0.1 --source-path "$EXPORT"
 t pool-define-as orc-x netfs --source-host 127.0.0.1 --source-path "$EXPORT" --source-format ext4 --target "$M"
 t pool-define-as orc-n netfs --source-host 127.0.0.1 --source-path "$EXPORT" --target "$M"
 t pool-define-as orc-same netfs --source-host 127.0.0.1 --source-path "$EXPORT" --target "$W/b"
 t pool-dumpxml orc-n
-source() { # NAME SOURCE [MORE]
+pool() { # NAME SOURCE [MORE]
     xml "$1" <<END
 <pool type='netfs' xmlns:fs='http://libvirt.org/schemas/storagepool/fs/1.0'>
   <name>orc-$1</name><source>$2</source><target><path>$W/$1</path></target>$3</pool>
 END
 }
 HOST="<host name='127.0.0.1'/>"
-source v3 "$HOST<dir path='$OTHER'/><format type='nfs'/><protocol ver='3'/>" \
+pool v3 "$HOST<dir path='$OTHER'/><format type='nfs'/><protocol ver='3'/>" \
     "<fs:mount_opts><fs:option name='sync'/><fs:option name='noatime'/></fs:mount_opts>"
-source bad "$HOST<dir path='/bad'/><format type='nfs'/><protocol ver='x'/>"
-source cifs "$HOST<dir path='share'/><format type='cifs'/>"
-source gluster "$HOST<dir path='vol'/><format type='glusterfs'/>"
+pool cifs "$HOST<dir path='share'/><format type='cifs'/>"
+pool gluster "$HOST<dir path='vol'/><format type='glusterfs'/>"
 t pool-define "$X/v3"
 t pool-dumpxml orc-v3
-t pool-define "$X/bad"
 t pool-define "$X/cifs"
 t pool-define "$X/gluster"
 
 # discovery
 t find-storage-pool-sources-as netfs 127.0.0.1
 t find-storage-pool-sources-as netfs
-t find-storage-pool-sources-as netfs nosuch.invalid
 xml source <<END
 <source><host name='127.0.0.1'/><format type='nfs'/></source>
 END
@@ -40,7 +36,6 @@ t find-storage-pool-sources netfs "$X/source"
 
 # not active
 t pool-start orc-n
-t pool-build orc-n --overwrite
 t pool-build orc-n
 t pool-destroy orc-n
 
@@ -52,7 +47,6 @@ t pool-list --details
 t pool-dumpxml orc-n
 t pool-autostart orc-n
 t vol-create-as orc-n a.raw 4M
-t vol-create-as orc-n a.raw 4M
 t vol-create-as orc-n b.qcow2 8M --format qcow2
 xml vol <<END
 <volume><name>own</name><capacity>1048576</capacity><allocation>0</allocation>
@@ -63,16 +57,13 @@ s "stat -c '%a %u %g %n' '$EXPORT'/own"
 t vol-list orc-n --details
 t vol-info a.raw orc-n
 t vol-dumpxml a.raw orc-n
-t vol-pool "$M/a.raw"
 t vol-clone a.raw c.raw orc-n
-t vol-resize a.raw 6M orc-n
 head -c 1M /dev/zero | tr '\0' s >"$W/data"
 t vol-upload a.raw "$W/data" orc-n
 settle
 t vol-download a.raw "$W/got" orc-n --length 1048576
 s "cmp '$W/data' '$W/got' && echo same"
 t vol-wipe a.raw orc-n
-t vol-delete c.raw orc-n
 t vol-delete c.raw orc-n
 
 # version 3, with options
@@ -92,6 +83,5 @@ t pool-start orc-cifs --build
 t pool-start orc-gluster --build
 t pool-create-as orc-none netfs --source-host 127.0.0.1 --source-path /nosuch --target "$W/none" --build
 s "findmnt -n -t nfs,nfs4"
-for pool in v3 cifs gluster; do $V pool-undefine orc-$pool >/dev/null 2>&1; done
 t pool-list --all
 exit 0
