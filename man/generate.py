@@ -23,7 +23,7 @@ from storagectl.pooltypes import POOL_TYPES, PoolType
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "man/storagectl.1"
 TEMPLATE = ROOT / "man/storagectl.1.in"
-INTENDED = ROOT / "tests/oracle/intended.toml"
+INTENDED = (ROOT / "tests/oracle/intended.toml", *sorted(ROOT.glob("tests/lab/oracle/*.toml")))
 README = ROOT / "README.md"
 README_START = "<!-- pool types: written by man/generate.py -->\n"
 README_END = "<!-- end of pool types -->\n"
@@ -112,7 +112,8 @@ def global_options_text() -> str:
 
 def differences_text() -> str:
     """Return the differences from virsh that the oracle's list allows, one paragraph each."""
-    entries = tomllib.loads(INTENDED.read_text()).get("intended", [])
+    tables = [tomllib.loads(path.read_text()) for path in INTENDED]
+    entries = [entry for table in tables for entry in table.get("intended", [])]
     seen = dict.fromkeys(entry.get("title") or entry["reason"] for entry in entries)
     lines: list[str] = []
     for words in seen:

@@ -2,65 +2,22 @@
 # The oracle's job: storage commands over dir, fs and disk pools, success and failure paths alike.
 # It is run twice, with virsh and with storagectl, and the records are compared (oracle.py).
 #
-# Given by the harness:
-#   V          the program, split into words ("virsh", "storagectl --root /x")
-#   WORK       an empty scratch directory, on a file system of its own
-#   OUT        an existing directory: record N is N.argv N.status N.stdout N.stderr N.meta
-#   LOOPFS LOOPDISK1 LOOPDISK2   loop devices with nothing on them (320, 256, 256 MiB)
+# Given by the harness: what record.sh needs, and LOOPFS LOOPDISK1 LOOPDISK2, loop devices with
+# nothing on them (320, 256, 256 MiB).
 #
-# t COMMAND...      one storage command, recorded; L=label, IN=text for its stdin
-# q KEYS COMMAND... the same on a terminal, answering each question with the next of KEYS
-# s 'shell text'    something to see on the host afterwards, recorded too
-# Everything else is set-up and isn't recorded.
 # Rules: no kernel loop number in a name (use $D1, $D2); pool-refresh before looking at something
 # virsh would show from its cache; nothing after a disk vol-delete may depend on its result.
 
-: "${V:=virsh}" "${WORK:?}" "${OUT:?}" "${LOOPFS:?}" "${LOOPDISK1:?}" "${LOOPDISK2:?}"
-export LC_ALL=C.UTF-8
-unset VISUAL EDITOR LIBVIRT_DEFAULT_URI VIRSH_DEFAULT_CONNECT_URI
-umask 022
+: "${LOOPFS:?}" "${LOOPDISK1:?}" "${LOOPDISK2:?}"
+# shellcheck source=tests/oracle/record.sh
+. "$(dirname "$0")/record.sh"
 D1=${LOOPDISK1#/dev/}
 D2=${LOOPDISK2#/dev/}
-W=$WORK
-HERE=$(dirname "$(realpath "$0")")
-N=0
-
-record() { # KIND STDIN-TEXT WORD...; argv is what is shown, the rest is what is run
-    local kind=$1 input=$2 base status
-    shift 2
-    N=$((N + 1))
-    base=$OUT/$N
-    printf '%s\0' "$@" >"$base.argv"
-    printf '%s %s %s\n' "$kind" "${BASH_LINENO[1]}" "${L:--}" >"$base.meta"
-    if [ "$kind" = command ]; then
-        # shellcheck disable=SC2086  # V is words
-        printf '%s' "$input" | timeout 60 $V "$@" >"$base.stdout" 2>"$base.stderr"
-    elif [ "$kind" = asked ]; then
-        # shellcheck disable=SC2086
-        printf '' | timeout 60 python3 "$HERE/terminal.py" "$input" $V "$@" \
-            >"$base.stdout" 2>"$base.stderr"
-    else
-        printf '%s' "$input" | timeout 60 bash -c "$1" >"$base.stdout" 2>"$base.stderr"
-    fi
-    status=${PIPESTATUS[1]}
-    echo "$status" >"$base.status"
-    return "$status"
-}
-t() { record command "${IN-}" "$@"; }
-q() { record asked "$@"; }
-s() { record state "" "$@"; }
-# virsh returns from vol-upload before libvirtd has written and refreshed everything
-settle() { sleep 0.3; }
 
 U1=11111111-1111-4111-8111-000000000001
 U2=11111111-1111-4111-8111-000000000002
 U3=11111111-1111-4111-8111-000000000003
 UNONE=11111111-1111-4111-8111-00000000dead
-
-cd "$W" || exit 1
-X=$W/xml
-mkdir "$X"
-xml() { cat >"$X/$1"; } # xml NAME <<text
 
 # ------------------------------------------------------------------ usage errors, nothing defined
 t nosuch-command

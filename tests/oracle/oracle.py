@@ -36,6 +36,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 SCRIPT = HERE / "main-job.sh"
 SANDBOX = HERE / "sandbox.sh"
+RECORD = HERE / "record.sh"
 TERMINAL = HERE / "terminal.py"
 INTENDED = HERE / "intended.toml"
 STREAMS = ("status", "stdout", "stderr")
@@ -246,7 +247,7 @@ def run(program: list[str], workdir: Path | str, *, libvirtd: bool | None = None
     out.mkdir()
     job = base / "job"  # a copy: bash reads a script while it runs it
     job.mkdir()
-    for part in (SCRIPT, SANDBOX, TERMINAL):
+    for part in (SCRIPT, SANDBOX, RECORD, TERMINAL):
         shutil.copy(part, job)
     words = [word.replace("{state}", str(base / "state")) for word in program]
     env = {**os.environ, "V": " ".join(words), "OUT": str(out), "LIBVIRTD": str(int(libvirtd))}
@@ -261,10 +262,36 @@ def run(program: list[str], workdir: Path | str, *, libvirtd: bool | None = None
                 names[os.path.basename(device)] = neutral
             _tool(*MKFS_WORK.split(), env["LOOPWORK"])
             _sandboxed(job / SANDBOX.name, env)
+        if (out / "job.status").read_text().strip() != "0":
+            raise OracleError(f"the script broke off: {(out / 'job.stderr').read_text()}")
         records = _read(out)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return [_neutral_names(record, names, str(base)) for record in records]
+
+
+def play(
+    script: Path, program: list[str], env: dict[str, str], names: dict[str, str]
+) -> list[Record]:
+    """Run a script on devices that `env` names; `names` are the kernel's and their neutral ones.
+
+    No sandbox: the caller has made the devices, and a libvirtd where the program is virsh.
+    """
+    with tempfile.TemporaryDirectory(prefix="storagectl-oracle-") as base:
+        env = {**os.environ, **env, "V": " ".join(program).replace("{state}", base), "OUT": base}
+        # on a terminal virsh would start polkit's agent, which only complains
+        done = subprocess.run(
+            ["setsid", "--wait", "bash", str(script)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        if done.returncode:
+            raise OracleError(f"{script.name} broke off ({done.returncode}): {done.stderr}")
+        records = _read(Path(base))
+    return [normalise(_neutral_names(record, names, base)) for record in records]
 
 
 def _sandboxed(sandbox: Path, env: dict[str, str]) -> None:
@@ -291,8 +318,6 @@ def _sandboxed(sandbox: Path, env: dict[str, str]) -> None:
 
 
 def _read(out: Path) -> list[Record]:
-    if (out / "job.status").read_text().strip() != "0":
-        raise OracleError(f"the script broke off: {(out / 'job.stderr').read_text()}")
     records: list[Record] = []
 
     def text(name: str) -> str:
@@ -315,7 +340,8 @@ def _read(out: Path) -> list[Record]:
 def _neutral_names(record: Record, names: dict[str, str], base: str) -> Record:
     def clean(value: str) -> str:
         for real, neutral in names.items():
-            value = re.sub(rf"{real}(?![0-9])", neutral, value)
+            more = "0-9" if real[-1].isdigit() else "a-z"
+            value = re.sub(rf"{re.escape(real)}(?![{more}])", neutral, value)
         return value.replace(base, "<run>")
 
     return replace(
@@ -329,6 +355,7 @@ def _neutral_names(record: Record, names: dict[str, str], base: str) -> Record:
 # --- normalising and comparing -------------------------------------------------------------------
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_LVM_UUID = re.compile(r"\b\w{6}(?:-\w{4}){5}-\w{6}\b")
 _FIXED_UUID = "11111111-1111-4111-8111-"
 _TIME = re.compile(r"<(atime|mtime|ctime|btime)>[0-9]{6,}(?:\.[0-9]{9})?</")
 _PROCESS = re.compile(r"\bprocess [0-9]+\b")
@@ -341,6 +368,7 @@ def normalise(record: Record) -> Record:
     def clean(value: str) -> str:
         value = value.replace(WORK, "<work>")
         value = _UUID.sub(lambda m: m[0] if m[0].startswith(_FIXED_UUID) else "<uuid>", value)
+        value = _LVM_UUID.sub("<lvm uuid>", value)
         value = _TIME.sub(r"<\1>T</", value)
         value = _PROCESS.sub("process <pid>", value)
         return _TEMPORARY.sub("<temporary>", value)
