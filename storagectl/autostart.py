@@ -2,7 +2,8 @@
 
 Some pools need others: a folder in the file system of another pool, a volume group on the
 LUNs of another.  The first can be told from the paths, so such a pool waits.  The second
-can't, so what has failed is tried again when other pools have come up since.
+can't, so what has failed is tried again when other pools have come up since it began, or,
+when it took long and so would hold up everything once more, since it failed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     up: set[str] = set()
     last_up = 0.0
     running: dict[str, worker.Worker] = {}
-    began: dict[str, float] = {}
+    since: dict[str, float] = {}
     failed: dict[str, Result] = {}
 
     def due() -> list[str]:
@@ -57,7 +58,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
         names = [
             name
             for name in sorted(left - running.keys())
-            if outer[name] <= up and (name not in began or (calm and began[name] < last_up))
+            if outer[name] <= up and (name not in since or (calm and since[name] < last_up))
         ]
         return names[: MOST - len(running)]
 
@@ -65,7 +66,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
         while True:
             for name in due():
                 running[name] = worker.Worker(partial(attempt, pools, name), LIMIT_S)
-                began[name] = running[name].began
+                since[name] = running[name].began
             if not running:
                 break
             worker.wait(running.values())
@@ -79,6 +80,8 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
                     last_up = time.monotonic()
                 elif not isinstance(result.error, OperationTimeout):
                     failed[name] = result
+                    if result.seconds > PATIENCE_S:
+                        since[name] = time.monotonic()
                     continue
                 left.remove(name)
                 yield result

@@ -250,7 +250,12 @@ class FileSystem(Mounted):
                 return True
             if stat.S_ISREG(status.st_mode) and self._is_loop_on(mount.source, device):
                 return True
-        return os.path.realpath(mount.source) == device
+        return os.path.realpath(mount.source) == device or self._is_gone(mount.source)
+
+    def _is_gone(self, node: str) -> bool:
+        """Tell whether the pool's device and a mounted one are both gone, as when it was pulled
+        out: then nothing tells any more that one was a link to the other."""
+        return node.startswith("/") and not (os.path.exists(node) or os.path.exists(self.device))
 
     def _is_loop_on(self, node: str, file: str) -> bool:
         """Tell whether a node is the loop device that mount(8) has put on a regular file."""

@@ -98,7 +98,8 @@ def work(function: Callable[[], str], writer: int, mask: Iterable[int]) -> NoRet
 def end_once(signum: int, frame: object) -> NoReturn:
     """Leave by way of every clean-up, which no second signal cuts short."""
     for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+        # not SIG_IGN: Python complains when one that has arrived already is ignored by then
+        signal.signal(number, lambda signum, frame: None)
     raise SystemExit(128 + signum)
 
 

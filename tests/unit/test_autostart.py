@@ -167,6 +167,23 @@ def test_retry_does_not_wait_for_a_slow_one(
     assert [result.started for result in pools.run().values()] == [True] * 3
 
 
+def test_what_failed_slowly_is_not_tried_for_nothing(
+    pools: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(autostart, "PATIENCE_S", 0.3)
+
+    def fail_late() -> None:
+        while not pools.is_up("b"):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        fail()
+
+    pools.add("a", fail_late)
+    pools.add("b")
+    assert pools.run()["a"].error is not None
+    assert pools.log().count("a") == 1
+
+
 def test_time_limit(pools: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autostart, "LIMIT_S", 1.0)
     pools.add("good")

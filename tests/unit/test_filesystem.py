@@ -100,6 +100,17 @@ def test_a_block_device_is_known_by_its_number(
     assert not make(made, mounts=other)[0].is_active()
 
 
+def test_a_device_that_was_pulled_out(tmp_path: Path, device: str) -> None:
+    """Its link is gone with it; what is mounted from a node that is gone too must be ours."""
+    target = tmp_path / "mnt"
+    made = pool(f"{tmp_path}/by-id", target)
+    for source, active in ((f"{tmp_path}/sdx", True), (device, False), ("tmpfs", False)):
+        mounted = ROOT + line(source, str(target))
+        assert make(made, mounts=mounted)[0].is_active() == active, source
+    mounted = ROOT + line(f"{tmp_path}/sdx", str(target))
+    assert not make(pool(device, target), mounts=mounted)[0].is_active()
+
+
 # Start
 
 
