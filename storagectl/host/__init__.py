@@ -86,6 +86,10 @@ NOCOW = 0x00800000
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 STAGED_LOCK = 1 << 62
+# How long udev may have a disk locked: while it looks for what is on it after a change.
+# Source: systemd, "Locking Block Device Access".
+UDEV_PATIENCE_S = 10.0
+
 STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
 
@@ -394,10 +398,9 @@ class Host:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISBLK(mode) and (is_block or not stat.S_ISREG(mode)):
                 raise OSError(errno.EINVAL, "not a regular file or block device")
-            try:
-                fcntl.flock(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ResourceBusy(f"'{path}' is being worked on by another process") from error
+            lock = fcntl.LOCK_EX if write else fcntl.LOCK_SH
+            if not locked(fd, lock, UDEV_PATIENCE_S if stat.S_ISBLK(mode) else 0):
+                raise ResourceBusy(f"'{path}' is being worked on by another process")
             yield fd
         finally:
             os.close(fd)
@@ -552,6 +555,23 @@ def open_file(path: str, flags: int) -> int:
         status = os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW)
         with acting_as(status.st_uid, status.st_gid):
             return os.open(path, flags)
+
+
+def locked(fd: int, lock: int, patience_s: float) -> bool:
+    """Lock a file as flock(2) does, in bounded time; False when another process has it."""
+    import fcntl
+    import time
+
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, lock | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def publish(temporary: str, path: str) -> None:

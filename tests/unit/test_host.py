@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -19,7 +20,7 @@ from fakehost import FakeHost, WrongCommand
 
 from storagectl import host as host_module
 from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing, ToolTimeout
-from storagectl.host import Host, is_staged, publish, staged_path, system_errors
+from storagectl.host import Host, is_staged, locked, publish, staged_path, system_errors
 
 
 @pytest.fixture
@@ -584,6 +585,16 @@ def test_s57_a_volume_has_many_readers_or_one_writer(
                 host.opened(str(path), write=second),
             ):
                 pass
+
+
+def test_lock_of_udev_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.touch()
+    with path.open() as udev, path.open() as ours:
+        fcntl.flock(udev, fcntl.LOCK_SH)
+        assert not locked(ours.fileno(), fcntl.LOCK_EX, 0)
+        threading.Timer(0.05, fcntl.flock, (udev, fcntl.LOCK_UN)).start()
+        assert locked(ours.fileno(), fcntl.LOCK_EX, 10)
 
 
 # Folders, owners, flags
