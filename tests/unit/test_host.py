@@ -165,9 +165,9 @@ def test_s48_a_file_system_that_does_not_answer(
     monkeypatch.setattr(host_module, "ANSWER_WAIT_S", 0.05)
     monkeypatch.setattr(os, "statvfs", lambda path: gone.wait() if "x" in path else real(path))
     try:
-        assert not host.answers("/x")
-        assert host.answers("/")
-        assert host.answers("/nothing/here")
+        assert not host.responds("/x")
+        assert host.responds("/")
+        assert host.responds("/nothing/here")
     finally:
         gone.set()
 

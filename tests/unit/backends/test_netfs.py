@@ -44,7 +44,7 @@ class Away(FakeHost):
 
     reachable = True
 
-    def answers(self, path: str) -> bool:
+    def responds(self, path: str) -> bool:
         return self.reachable
 
     def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
