@@ -226,8 +226,9 @@ class Mounted(Directory):
         mounted = self._mounted()
         if mounted is None:
             return
+        away = not self.host.responds(self.pool.target)
         try:
-            self.host.change(mount.umount(self.pool.target), limit_s=self.mount_limit_s)
+            self.host.change(mount.umount(self.pool.target, away=away), limit_s=self.mount_limit_s)
         except ToolFailed as error:
             from storagectl.backends import devices
 

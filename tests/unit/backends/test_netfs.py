@@ -265,6 +265,15 @@ def test_stop_unmounts(tmp_path: Path) -> None:
         backend.stop()
 
 
+def test_s48_stop_does_not_look_at_what_does_not_answer(tmp_path: Path) -> None:
+    mounts = ROOT + line("nas:/vms", tmp_path)
+    argv = ["umount", "--internal-only", "--no-canonicalize", str(tmp_path)]
+    backend, host = make(pool(tmp_path), (argv, "", 0), mounts=mounts)
+    host.reachable = False
+    with host:
+        backend.stop()
+
+
 def test_stop_leaves_what_is_not_ours(tmp_path: Path) -> None:
     for mounts in (ROOT, ROOT + line("other:/vms", tmp_path)):
         backend, host = make(pool(tmp_path), mounts=mounts)
