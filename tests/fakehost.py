@@ -30,6 +30,7 @@ class FakeHost(Host):
         *script: tuple[Sequence[str], str, int],
         files: dict[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.script = [(list(argv), text, status) for argv, text, status in script]
         self.calls: list[list[str]] = []
         self.files = files or {}

@@ -38,7 +38,7 @@ class Directory(Backend):
 
     def is_active(self) -> bool:
         target = self.pool.target
-        return not self.host.answers(target) or os.path.isdir(target)
+        return not self.host.responds(target) or os.path.isdir(target)
 
     def _require_answer(self) -> None:
         """Raise Inaccessible where the folder is on a file server that is gone.
@@ -46,7 +46,7 @@ class Directory(Backend):
         Whoever looks at a file of it waits for ever, deaf to Ctrl-C.
         """
         target = self.pool.target
-        if not self.host.answers(target):
+        if not self.host.responds(target):
             raise Inaccessible(f"'{target}' does not answer", hint=self._advice())
 
     def _advice(self) -> str:
@@ -74,6 +74,7 @@ class Directory(Backend):
             )
 
     def _make_target(self) -> None:
+        self._require_answer()
         target, wanted = self.pool.target, self.pool.permissions
         self.host.make_parents(target)
         made = self.host.make_folder(target, POOL_MODE if wanted.mode is None else wanted.mode)
@@ -88,6 +89,7 @@ class Directory(Backend):
         super().refresh()
 
     def delete(self) -> None:
+        self._require_answer()
         target = self.pool.target
         self.host.sweep(target)
         self.host.remove_folder(target, f"failed to remove pool '{target}'")
@@ -224,8 +226,9 @@ class Mounted(Directory):
         mounted = self._mounted()
         if mounted is None:
             return
+        away = not self.host.responds(self.pool.target)
         try:
-            self.host.change(mount.umount(self.pool.target), limit_s=self.mount_limit_s)
+            self.host.change(mount.umount(self.pool.target, away=away), limit_s=self.mount_limit_s)
         except ToolFailed as error:
             from storagectl.backends import devices
 

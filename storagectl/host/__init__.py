@@ -71,7 +71,7 @@ PACKAGES = {
     "wipefs": "util-linux",
 }
 
-ANSWER_WAIT_S = 5.0
+ANSWER_WAIT_S = 10.0
 END_S = 3.0
 END_POLL_S = 0.02
 
@@ -96,6 +96,9 @@ STAGED_SUFFIX = ".part"
 
 class Host:
     """The machine that storagectl runs on."""
+
+    def __init__(self) -> None:
+        self.silent: set[str] = set()
 
     def query(
         self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
@@ -198,12 +201,12 @@ class Host:
             raise
         return process.returncode, stdout, stderr
 
-    def answers(self, path: str) -> bool:
+    def responds(self, path: str) -> bool:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
 
         That of a server which is gone may never, and whoever asks waits with it, deaf to
         Ctrl-C.  A thread that waits does not keep the process from ending.  Where nothing
-        is mounted from a server nothing is asked.
+        is mounted from a server nothing is asked, and what has not answered not again.
         """
         mounts = self.read_text("/proc/self/mountinfo")
         if not any(f" - {kind}" in mounts for kind in SERVED):
@@ -214,10 +217,13 @@ class Host:
             with contextlib.suppress(OSError):
                 os.statvfs(path)
 
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join(ANSWER_WAIT_S)
-        return not thread.is_alive()
+        if path not in self.silent:
+            thread = threading.Thread(target=ask, daemon=True)
+            thread.start()
+            thread.join(ANSWER_WAIT_S)
+            if thread.is_alive():
+                self.silent.add(path)
+        return path not in self.silent
 
     def read_text(self, path: str) -> str:
         """Return the content of a file of the kernel's; stray bytes are surrogates."""

@@ -58,9 +58,13 @@ def export(host: str, folder: str, type: str | None) -> str:
     return f"{host}:{folder}"
 
 
-def umount(target: str) -> list[str]:
-    """Unmount what is mounted at a folder."""
-    return ["umount", *guard(target), target]
+def umount(target: str, *, away: bool = False) -> list[str]:
+    """Unmount what is mounted at a folder.
+
+    Of a file server that is `away` umount would look at a file first, and wait with it.
+    """
+    quickly = ["--internal-only", "--no-canonicalize"] if away else []
+    return ["umount", *quickly, *guard(target), target]
 
 
 def guard(*words: str) -> list[str]:

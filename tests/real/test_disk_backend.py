@@ -583,6 +583,7 @@ class BreakingHost(Host):
     """Does something after mkpart has done its work."""
 
     def __init__(self, after: Callable[[], object]) -> None:
+        super().__init__()
         self.after = after
 
     def change(self, argv: Sequence[str], *, ok: Sequence[int] = (0,)) -> str:

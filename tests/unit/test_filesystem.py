@@ -343,7 +343,7 @@ def test_s48_a_folder_on_a_server_that_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = directory(tmp_path)
-    monkeypatch.setattr(backend.host, "answers", lambda path: False)
+    monkeypatch.setattr(backend.host, "responds", lambda path: False)
     monkeypatch.setattr(os.path, "isdir", lambda path: pytest.fail("would wait for ever"))
     assert backend.is_active()
     for look in (

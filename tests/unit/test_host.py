@@ -168,11 +168,11 @@ def test_s48_a_file_system_that_does_not_answer(
     mounts = "41 29 0:51 / /x rw - nfs4 h:/x rw,vers=4.2\n"
     monkeypatch.setattr(host, "read_text", lambda path: mounts)
     try:
-        assert not host.answers("/x")
-        assert host.answers("/")
-        assert host.answers("/nothing/here")
+        assert not host.responds("/x")
+        assert host.responds("/")
+        assert host.responds("/nothing/here")
         mounts = "41 29 259:0 / / rw - ext4 /dev/vda rw\n"
-        assert host.answers("/x")
+        assert host.responds("/x")
     finally:
         gone.set()
 

@@ -52,6 +52,7 @@ class ScriptedHost(Host):
     """A host whose tools answer from a script and whose writes are only noted."""
 
     def __init__(self, *answers: tuple[str, int, str, str]) -> None:
+        super().__init__()
         self.answers = list(answers)
         self.ran: list[list[str]] = []
         self.zeroed: list[tuple[str, list[tuple[int, int]]]] = []

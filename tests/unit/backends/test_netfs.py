@@ -44,7 +44,7 @@ class Away(FakeHost):
 
     reachable = True
 
-    def answers(self, path: str) -> bool:
+    def responds(self, path: str) -> bool:
         return self.reachable
 
     def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
@@ -261,6 +261,15 @@ def test_s48_a_dead_server_is_an_error_and_no_wait(tmp_path: Path) -> None:
 def test_stop_unmounts(tmp_path: Path) -> None:
     mounts = ROOT + line("nas:/vms", tmp_path)
     backend, host = make(pool(tmp_path), (["umount", str(tmp_path)], "", 0), mounts=mounts)
+    with host:
+        backend.stop()
+
+
+def test_s48_stop_does_not_look_at_what_does_not_answer(tmp_path: Path) -> None:
+    mounts = ROOT + line("nas:/vms", tmp_path)
+    argv = ["umount", "--internal-only", "--no-canonicalize", str(tmp_path)]
+    backend, host = make(pool(tmp_path), (argv, "", 0), mounts=mounts)
+    host.reachable = False
     with host:
         backend.stop()
 
