@@ -16,7 +16,6 @@ from storagectl.errors import (
     InvalidArgument,
     OperationFailed,
     StorageError,
-    ToolTimeout,
     XmlError,
 )
 from storagectl.model import Device, Source
@@ -32,7 +31,12 @@ if TYPE_CHECKING:
 
 REACH_S = 10.0
 DISCOVERY_LIMIT_S = 30.0
-LOGIN_LIMIT_S = 60.0
+
+# iscsid gives up by itself after the tries of a record, each of 15 s: by default 8, here fewer.
+# Ended any earlier it would go on trying.
+LOGIN_TRIES = 2
+LOGIN_LIMIT_S = 150.0
+
 INTERFACE_PREFIX = "storagectl-iface-"
 
 
@@ -175,15 +179,11 @@ class Iscsi(Luns):
                     self._forget, iscsiadm.node(*node, "--op", "delete", interface=interface)
                 )
                 self.host.change(iscsiadm.node(*node, "--op", "new", interface=interface))
+                self.host.change(iscsiadm.tries(*node, LOGIN_TRIES, interface=interface))
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
-            try:
-                login = iscsiadm.node(portal, self.target, "--login", interface=interface)
-                self.host.change(login, limit_s=LOGIN_LIMIT_S)
-            except ToolTimeout:
-                # iscsid would go on trying
-                self._forget(iscsiadm.node(portal, self.target, "--logout", interface=interface))
-                raise
+            login = iscsiadm.node(portal, self.target, "--login", interface=interface)
+            self.host.change(login, limit_s=LOGIN_LIMIT_S)
             made.pop_all()
 
     def _password(self, auth: Auth) -> str:

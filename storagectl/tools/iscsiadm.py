@@ -50,6 +50,13 @@ def node(portal: str, target: str, *words: str, interface: str | None = None) ->
     ]  # fmt: skip
 
 
+def tries(portal: str, target: str, count: int, *, interface: str | None = None) -> list[str]:
+    """Set how often a login is tried before it has failed."""
+    name = "node.session.initial_login_retry_max"
+    words = ("--op", "update", "--name", name, "--value", str(count))
+    return node(portal, target, *words, interface=interface)
+
+
 def session(number: int, *words: str) -> list[str]:
     """Act on a session."""
     return ["iscsiadm", "--mode", "session", "-r", str(number), *words]

@@ -24,6 +24,7 @@ from storagectl.errors import (
 )
 from storagectl.model import Adapter, Auth, Device, PciAddress, Pool, Source
 from storagectl.model import Host as Server
+from storagectl.tools import iscsiadm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -391,6 +392,7 @@ def test_what_was_made_for_a_login_that_fails_goes(sysfs: Sysfs) -> None:
             0,
         ),
         ([*NODE, "--op", "new", *own], "", 0),
+        (iscsiadm.tries("192.0.2.1:3260,1", IQN, 2, interface=own[1]), "", 0),
         ([*NODE, "--login", *own], "iscsiadm: no\n", 19),
         ([*NODE, "--op", "delete", *own], "", 0),
         ([*iface, "--op", "delete"], "", 0),
