@@ -168,7 +168,7 @@ def create_from(
     if volume.format == "raw" and qemu_img.driver(source.format) == "raw":
         refuse_for_raw(volume, metadata=metadata)
         with (
-            host.opened(source.path) as source_fd,
+            volume_file(host, source, write=False) as source_fd,
             staged_file(host, volume, path, as_owner) as staged,
             opened(staged) as fd,
         ):
@@ -311,17 +311,25 @@ def run(host: Host, argv: list[str], staged: str, path: str) -> None:
         raise ToolFailed(shown, error.status, error.stderr.replace(staged, path)) from error
 
 
+@contextlib.contextmanager
+def volume_file(host: Host, volume: Volume, *, write: bool) -> Iterator[int]:
+    with contextlib.ExitStack() as stack:
+        with system_errors(f"cannot open volume '{volume.path}'"):
+            fd = stack.enter_context(host.opened(volume.path, write=write))
+        yield fd
+
+
 def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
     if volume.type == "dir":
         raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
     if volume.format != "raw":
         if allocate:
             raise OperationUnsupported("preallocate is only supported for raw type volume")
-        with host.opened(volume.path, write=True):
+        with volume_file(host, volume, write=True):
             pass
         host.change(qemu_img.resize(volume, capacity, shrink=shrink))
         return
-    with host.opened(volume.path, write=True) as fd:
+    with volume_file(host, volume, write=True) as fd:
         if allocate:
             size = os.fstat(fd).st_size
             try:

@@ -99,7 +99,7 @@ class Directory(Backend):
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
             entries = os.scandir(target)
-        with entries:
+        with entries, system_errors(f"cannot read directory '{target}'"):
             for entry in entries:
                 if not listed(entry.name):
                     continue

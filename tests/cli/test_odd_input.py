@@ -130,3 +130,40 @@ def test_a_relative_target_is_refused_when_it_would_be_used(pool: Path) -> None:
     assert storagectl(pool.parent, "pool-define-as", "r", "dir", "--target", "r").status == 0
     for command in ("pool-build", "pool-start"):
         assert "is not absolute" in storagectl(pool.parent, command, "r").stderr
+
+
+@pytest.mark.parametrize(
+    ("now", "cause"),
+    [
+        ("nothing", "No such file or directory"),
+        ("file", "Not a directory"),
+        ("loop of links", "Too many levels of symbolic links"),
+    ],
+)
+def test_folder_that_is_none_any_more(tmp_path: Path, now: str, cause: str) -> None:
+    """A persistent pool is inactive, a transient one is gone."""
+    for name, define in (("p", ("pool-define-as",)), ("t", ("pool-create-as", "--build"))):
+        target = tmp_path / name
+        assert storagectl(tmp_path, *define, name, "dir", "--target", str(target)).status == 0
+    assert storagectl(tmp_path, "pool-start", "p", "--build").status == 0
+    for name in ("p", "t"):
+        (tmp_path / name).rmdir()
+        if now == "file":
+            (tmp_path / name).touch()
+        elif now == "loop of links":
+            (tmp_path / name).symlink_to(name)
+    listed = storagectl(tmp_path, "-q", "pool-list", "--all")
+    assert (listed.status, listed.stderr) == (0, "")
+    assert listed.stdout.split() == ["p", "inactive", "no"]
+    for words, detail in (
+        (("vol-list", "p"), "storage pool 'p' is not active"),
+        (("pool-refresh", "p"), "storage pool 'p' is not active"),
+        (("pool-destroy", "p"), "storage pool 'p' is not active"),
+        (("vol-create-as", "p", "new", "1M"), "storage pool 'p' is not active"),
+        (("pool-info", "t"), "no storage pool with matching name 't'"),
+        (("pool-start", "p"), f"cannot open directory '{tmp_path}/p': {cause}"),
+    ):
+        answer = storagectl(tmp_path, *words)
+        assert answer.status == 1, words
+        assert answer.stderr.splitlines()[1].endswith(detail), (words, answer)
+    assert storagectl(tmp_path, "pool-undefine", "p").status == 0

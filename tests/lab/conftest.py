@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import devices
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 # Elsewhere there is nothing to collect, so nothing is skipped either.
 collect_ignore_glob = [] if devices.IN_GUEST else ["test_*"]
+if os.environ.get("LAB_REBOOTS", "0") == "0":
+    collect_ignore_glob.append("test_reboot.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

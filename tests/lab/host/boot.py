@@ -17,6 +17,8 @@ DAY_S = 24 * 3600
 KVM_TRY_S = 20
 POLL_S = 0.1
 NVME_SIZE = 64 << 20
+# no test needs them, and each takes seconds of the boot
+UNUSED_UNITS = ("o2cb.service", "ocfs2.service", "rtslib-fb-targetctl.service")
 
 
 class GuestFailed(Exception):
@@ -29,10 +31,10 @@ class GuestFailed(Exception):
 
 @dataclass
 class Guest:
-    """How a guest is to be: `disk` is written to, `results` is a folder to share."""
+    """How a guest is to be: `disks` (vda...) are written to, `results` is a folder to share."""
 
     image: str
-    disk: str
+    disks: list[str]
     results: str
     accel: str
     systemd: bool = False
@@ -40,7 +42,12 @@ class Guest:
 
     def argv(self, console: list[str]) -> list[str]:
         words = "console=ttyS0 root=/dev/vda rw panic=-1 quiet " + self.words
-        words += " systemd.wants=lab-job.service" if self.systemd else " init=/lab/init"
+        if self.systemd:
+            # a busy machine is no failure
+            words += " systemd.wants=lab-job.service systemd.default_timeout_start_sec=600"
+            words += "".join(f" systemd.mask={unit}" for unit in UNUSED_UNITS)
+        else:
+            words += " init=/lab/init"
         kvm = self.accel == "kvm"
         share = "local,security_model=none,multidevs=remap"
         # fmt: off
@@ -53,8 +60,8 @@ class Guest:
             "-nodefaults", "-no-user-config", "-no-reboot", "-nic", "none", "-display", "none",
             "-kernel", f"{self.image}/kernel", "-initrd", f"{self.image}/initrd",
             "-append", words,
-            "-drive", f"file={self.disk},if=virtio,cache=unsafe",
-            "-drive", f"file={self.disk}.nvme,format=raw,if=none,id=nvme,cache=unsafe",
+            *(word for disk in self.disks for word in ("-drive", drive(disk))),
+            "-drive", f"file={self.disks[0]}.nvme,format=raw,if=none,id=nvme,cache=unsafe",
             "-device", "nvme,serial=lab,drive=nvme",
             "-virtfs", f"{share},path={CHECKOUT},mount_tag=checkout,readonly=on",
             "-virtfs", f"{share},path={self.results},mount_tag=results",
@@ -111,6 +118,10 @@ class Guest:
         subprocess.run(self.argv(console), check=False)
 
 
+def drive(disk: str) -> str:
+    return f"file={disk},if=virtio,cache=unsafe"
+
+
 def is_ready(console: str) -> bool:
     with contextlib.suppress(FileNotFoundError), open(console, "rb") as file:
         return READY in file.read()
@@ -133,6 +144,10 @@ def make_disk(image: str, path: str) -> None:
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{image}/root.img", path],
         check=True,
     )  # fmt: skip
+
+
+def make_empty_disk(path: str) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1G"], check=True)
 
 
 def choose_accel(image: str, scratch: str) -> str:
@@ -168,7 +183,7 @@ def _kvm_works(image: str, scratch: str) -> bool:
     disk = os.path.join(scratch, "try.qcow2")
     os.mkdir(results)
     make_disk(image, disk)
-    guest = Guest(image, disk, results, "kvm", words="lab.try")
+    guest = Guest(image, [disk], results, "kvm", words="lab.try")
     try:
         guest.follow(KVM_TRY_S, ready_s=KVM_TRY_S)
     except GuestFailed:

@@ -16,10 +16,19 @@ import time
 from typing import NoReturn
 
 import image as images
-from boot import Guest, GuestFailed, choose_accel, console_tail, make_disk, remember_accel
+from boot import (
+    Guest,
+    GuestFailed,
+    choose_accel,
+    console_tail,
+    make_disk,
+    make_empty_disk,
+    remember_accel,
+)
 from image import CHECKOUT, say
 
 KEPT_RESULTS = 5
+EMPTY_DISKS = 3
 KVM_READY_S = 60
 TCG_READY_S = 600
 # what of the environment holds in the guest too
@@ -40,7 +49,8 @@ def options() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--systemd", action="store_true", help="boot with systemd as init")
     parser.add_argument(
         "--reboots", type=int, default=0, metavar="N",
-        help="run the tests, power-cycle the guest, run them again, N times; LAB_BOOT is 0 to N",
+        help="run the tests, power-cycle the guest, run them again, N times; LAB_BOOT is 0 to N;"
+        " the guest has three disks more, which are empty at first",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=float, metavar="S",
@@ -82,12 +92,14 @@ def results_folder(wanted: str | None) -> str:
     return path
 
 
-def write_job(results: str, mode: str, boot: int, arguments: list[str]) -> None:
+def write_job(
+    results: str, mode: str, arguments: list[str], boot: int = 0, reboots: int = 0
+) -> None:  # fmt: skip
     size = shutil.get_terminal_size()
     lines = [
         f"mode={mode} boot={boot} rows={size.lines} columns={size.columns}",
         f"arguments=({shlex.join(arguments)})",
-        f"export COLUMNS={size.columns}",
+        f"export COLUMNS={size.columns} LAB_REBOOTS={reboots}",
         *(f"export {n}={shlex.quote(os.environ[n])}" for n in PASSED_ON if n in os.environ),
     ]
     with open(os.path.join(results, "job"), "w") as file:
@@ -106,7 +118,7 @@ def run_tests(guest: Guest, reboots: int, time_limit_s: float, arguments: list[s
     """Run the tests at each boot.  Returns: the first exit status that is not 0, or 0."""
     deadline = time.monotonic() + time_limit_s
     for boot in range(reboots + 1):
-        write_job(guest.results, "tests", boot, arguments)
+        write_job(guest.results, "tests", arguments, boot, reboots)
         left_s = deadline - time.monotonic()
         try:
             guest.follow(left_s, KVM_READY_S if guest.accel == "kvm" else TCG_READY_S)
@@ -145,9 +157,14 @@ def main() -> int:
         images.pack_checkout(os.path.join(results, "checkout.tar"))
         disk = os.path.join(scratch, "disk.qcow2")
         make_disk(image, disk)
-        guest = Guest(image, disk, results, accel, systemd=chosen.systemd)
+        disks = [disk]
+        if chosen.reboots:
+            disks += [os.path.join(scratch, f"disk{n}.qcow2") for n in range(EMPTY_DISKS)]
+        for path in disks[1:]:
+            make_empty_disk(path)
+        guest = Guest(image, disks, results, accel, systemd=chosen.systemd)
         if chosen.shell:
-            write_job(results, "shell", 0, [])
+            write_job(results, "shell", [])
             guest.shell()
             return 0
         start = time.monotonic()
