@@ -284,8 +284,9 @@ class Volumes:
             entry.backend.check_wipe(volume)
             if algorithm == "trim":
                 raise ArgumentUnsupported("'trim' algorithm not supported")
+            failure = "Failed to open storage volume with path"
             if algorithm == "zero":
-                with self._opened(found, write=True) as fd:
+                with self._opened(found, write=True, failure=failure) as fd:
                     status = os.fstat(fd)
                     if volume.type == "file" and status.st_blocks < status.st_size // 512:
                         os.ftruncate(fd, 0)
@@ -294,17 +295,19 @@ class Volumes:
                     else:
                         bulk.zero(fd, 0, os.lseek(fd, 0, os.SEEK_END))
             else:
-                with self._opened(found, write=True):
+                with self._opened(found, write=True, failure=failure):
                     pass
                 self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
 
     @contextlib.contextmanager
-    def _opened(self, found: Found, *, write: bool) -> Iterator[int]:
+    def _opened(
+        self, found: Found, *, write: bool, failure: str = "cannot open volume"
+    ) -> Iterator[int]:
         volume, backend = found.volume, found.entry.backend
         if volume.type == "dir":
             raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
         with contextlib.ExitStack() as stack:
-            with system_errors(f"cannot open volume '{volume.path}'"):
+            with system_errors(f"{failure} '{volume.path}'"):
                 fd = stack.enter_context(
                     self.host.opened(volume.path, write=write, follow=backend.stable_links)
                 )

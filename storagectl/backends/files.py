@@ -235,7 +235,7 @@ def staged_file(host: Host, volume: Volume, path: str, as_owner: bool) -> Iterat
     except FileExistsError:
         raise
     except OSError as error:
-        raise SystemFailure(f"cannot create path '{path}': {error.strerror}") from error
+        raise SystemFailure(f"Failed to create file '{path}': {error.strerror}") from error
 
 
 @contextlib.contextmanager

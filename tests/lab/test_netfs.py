@@ -315,7 +315,7 @@ def test_root_squash(shell: LabShell, tmp_path: Path) -> None:
         define(shell, folder, target)
         shell.ok("pool-start", "p", "--build")
         error = shell.fails("vol-create-as", "p", "n.raw", "1M")
-        assert f"cannot create path '{target}/n.raw': Permission denied" in error
+        assert f"Failed to create file '{target}/n.raw': Permission denied" in error
         assert os.listdir(folder) == []
 
         kinds = ("raw", "qcow2", "dir")

@@ -155,7 +155,9 @@ def test_storagectl_answers_like_virsh(kind: str) -> None:
     with devices.libvirtd() as virsh:
         expected = played(kind, list(virsh))
     actual = played(kind, ["storagectl", "--root", "{state}"])
-    report = oracle.compare(expected, actual, oracle.load_intended(SCRIPTS / f"{kind}.toml"))
+    intended = SCRIPTS / f"{kind}.toml"
+    entries = oracle.load_intended(intended) if intended.exists() else []
+    report = oracle.compare(expected, actual, entries)
     report.source = "virsh"
     print(report.text())
     assert report.good, report.text()

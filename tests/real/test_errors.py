@@ -294,7 +294,7 @@ def test_store_of_ones_own_pool_of_another(ctl: Program, scratch: Scratch) -> No
     status, _, stderr = as_nobody(ctl, "vol-create-as", "p", "v", "1M")
     assert (status, stderr) == (
         1,
-        failed("Failed to create vol v", f"cannot create path '{target}/v': Permission denied"),
+        failed("Failed to create vol v", f"Failed to create file '{target}/v': Permission denied"),
     )
     (target / "other").write_bytes(b"x" * 1000)
     (target / "other").chmod(0o600)
@@ -302,7 +302,7 @@ def test_store_of_ones_own_pool_of_another(ctl: Program, scratch: Scratch) -> No
     assert (status, stderr) == (
         1,
         failed("Failed to wipe vol other",
-               f"cannot open volume '{target}/other': Permission denied"),
+               f"Failed to open storage volume with path '{target}/other': Permission denied"),
     )  # fmt: skip
     status, _, stderr = as_nobody(ctl, "vol-delete", "other", "p")
     assert (status, stderr) == (

@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written(unprivileged: Path) -> None:
     unprivileged.chmod(0o500)
     volume = Volume("f", format="raw", capacity=5)
     try:
-        with pytest.raises(SystemFailure, match=f"cannot create path '{unprivileged}/f': Perm"):
+        with pytest.raises(SystemFailure, match=f"Failed to create file '{unprivileged}/f': Perm"):
             backend(unprivileged).create_volume(volume, metadata=False)
     finally:
         unprivileged.chmod(0o700)
