@@ -224,7 +224,7 @@ def test_commands_and_options(
         assert complete("storagectl --ro") == ["--root"]
         assert set(complete("storagectl pool-info off --")) == {"--bytes", "--help"}
         assert set(complete("storagectl pool-define-as new ")) == {
-                "dir", "disk", "fs", "logical", "netfs",
+                "dir", "disk", "fs", "iscsi", "logical", "mpath", "netfs", "scsi",
             }  # fmt: skip
         assert set(complete("storagectl vol-create-as off new 1G --prea")) == {
             "--prealloc-metadata"
