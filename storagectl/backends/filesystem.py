@@ -174,6 +174,7 @@ class Mounted(Directory):
     """A folder that something is mounted on while the pool runs."""
 
     mount_limit_s: float | None = None
+    umount_limit_s: float | None = None
 
     def mount_command(self) -> list[str]:
         """Return what mounts the source at the target.  Raises: StorageError for a bad one."""
@@ -223,16 +224,18 @@ class Mounted(Directory):
             raise
 
     def stop(self) -> None:
-        mounted = self._mounted()
-        if mounted is None:
-            return
-        away = not self.host.responds(self.pool.target)
+        if self._mounted() is not None:
+            self._unmount(mount.umount(self.pool.target))
+
+    def _unmount(self, command: list[str]) -> None:
+        """Unmount the target.  Raises: ToolFailed, with who uses it; ToolTimeout."""
         try:
-            self.host.change(mount.umount(self.pool.target, away=away), limit_s=self.mount_limit_s)
+            self.host.change(command, limit_s=self.umount_limit_s)
         except ToolFailed as error:
             from storagectl.backends import devices
 
-            users = devices.users_of_mount(mounted.target)
+            mounted = self._mounted()
+            users = devices.users_of_mount(mounted.target) if mounted else []
             error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
             raise
 

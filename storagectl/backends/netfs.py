@@ -55,6 +55,7 @@ class NetworkFileSystem(Mounted):
     """An export that is mounted at the target while the pool runs."""
 
     mount_limit_s = 30.0
+    umount_limit_s = 20.0
     as_owner = True
     find_sources = staticmethod(find_exports)
 
@@ -96,11 +97,16 @@ class NetworkFileSystem(Mounted):
     def stop(self) -> None:
         try:
             super().stop()
-        except ToolTimeout as error:
+            return
+        except ToolTimeout:
             if not self.is_active():
                 return
-            error.hint = self._advice()
-            raise
+        try:
+            self._unmount(mount.umount(self.pool.target, away=True))
+        except ToolTimeout as error:
+            if self.is_active():
+                error.hint = self._advice()
+                raise
 
     def _advice(self) -> str:
         return (

@@ -61,7 +61,7 @@ def export(host: str, folder: str, type: str | None) -> str:
 def umount(target: str, *, away: bool = False) -> list[str]:
     """Unmount what is mounted at a folder.
 
-    Of a file server that is `away` umount would look at a file first, and wait with it.
+    When a file server is `away`, umount is not to look at the folder: it would wait with it.
     """
     quickly = ["--internal-only", "--no-canonicalize"] if away else []
     return ["umount", *quickly, *guard(target), target]
