@@ -174,12 +174,14 @@ class Iscsi(Luns):
             portal = self._portal(interface)
             if portal is None:
                 portal = f"{iscsiadm.portal(*self.place)},1"
-                node = [portal, self.target]
-                made.callback(
-                    self._forget, iscsiadm.node(*node, "--op", "delete", interface=interface)
+                delete, new = (
+                    iscsiadm.node(portal, self.target, "--op", verb, interface=interface)
+                    for verb in ("delete", "new")
                 )
-                self.host.change(iscsiadm.node(*node, "--op", "new", interface=interface))
-                self.host.change(iscsiadm.tries(*node, LOGIN_TRIES, interface=interface))
+                made.callback(self._forget, delete)
+                self.host.change(new)
+                tries = iscsiadm.tries(portal, self.target, LOGIN_TRIES, interface=interface)
+                self.host.change(tries)
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
             login = iscsiadm.node(portal, self.target, "--login", interface=interface)
