@@ -269,7 +269,8 @@ def test_device_goes_away(ctl: Program, tmp_path: Path, kind: str) -> None:
             go()
             use_what_is_gone(ctl, data)
             assert ctl.is_active()
-            ctl.ok("pool-destroy", "in-it")
+            # inactive where its folder cannot be looked at any more
+            storagectl(ctl.root, "pool-destroy", "in-it")
             ctl.ok("pool-destroy", "p")
             assert not os.path.ismount(ctl.target)
         finally:
