@@ -364,11 +364,12 @@ class Disk(Backend):
         for other in moved:
             if other.number > part.number:
                 self._require_removable(other)
-        last = max((part.number, *(other.number for other in moved)))
+        last = max((part, *moved), key=lambda other: other.number)
+        gone = self._node(last.number)
         self.host.change(parted.rm(self.device, part.number))
         devices.settle(self.host)
-        gone = self._node(last)
-        if not devices.wait_until(lambda: devices.device_number(gone) is None):
+        # a mac table has entries for what is free, and the kernel nodes for them
+        if not devices.wait_until(lambda: not self._is_partition(gone, last)):
             raise OperationFailed(f"device '{gone}' of the removed partition is still there")
 
     def _require_removable(self, part: Partition) -> None:

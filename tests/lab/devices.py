@@ -285,6 +285,19 @@ def scsi_debug(
             raise Leftover(f"scsi_debug still has {left}")
 
 
+@contextmanager
+def nvme() -> Iterator[str]:
+    """The guest's NVMe disk: qemu's, with 64 MiB that keep what is written to them."""
+    run("modprobe", "nvme")
+    try:
+        wait_for("an NVMe disk", lambda: glob.glob("/dev/nvme*n1"))
+        settle()
+        (disk,) = glob.glob("/dev/nvme*n1")
+        yield disk
+    finally:
+        _remove_module("nvme")
+
+
 def _remove_module(name: str) -> None:
     """Remove a module that udev may still use for a moment."""
     for left in reversed(range(20)):
