@@ -47,9 +47,9 @@ t vol-resize two 12M orc-l
 t vol-wipe two orc-l
 s "cmp -n 1048576 /dev/zero /dev/orcvg/two && echo zero"
 t vol-wipe sparse orc-l
-t vol-delete one orc-l
-t vol-delete over orc-l
-t vol-delete one orc-l
+L=has-snapshot t vol-delete one orc-l
+L=has-snapshot t vol-delete over orc-l
+L=had-snapshot t vol-delete one orc-l
 
 # another's volumes, one of them in use
 lvcreate -q -q -y -n striped.1-a+b -L 8M orcvg >/dev/null 2>&1
@@ -58,8 +58,8 @@ udevadm settle
 t pool-refresh orc-l
 sleep 1000 3</dev/orcvg/own &
 holder=$!
-t vol-delete own orc-l
-t pool-destroy orc-l
+L=in-use t vol-delete own orc-l
+L=in-use t pool-destroy orc-l
 kill $holder
 wait $holder
 t pool-destroy orc-l

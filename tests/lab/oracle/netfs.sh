@@ -35,7 +35,7 @@ END
 t find-storage-pool-sources netfs "$X/source"
 
 # not active
-t pool-start orc-n
+L=no-folder t pool-start orc-n
 t pool-build orc-n
 t pool-destroy orc-n
 
