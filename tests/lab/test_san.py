@@ -73,7 +73,7 @@ def test_iscsi_life(shell: LabShell, tmp_path: Path) -> None:
     with clean_target(luns=2) as target:
         define_iscsi(shell, target)
         shell.ok("pool-build", "p")
-        shell.process("pool-start", "p")
+        shell.under("storagectl", "pool-start", "p")
         assert devices.sessions() == [target.iqn]
         assert "already active" in shell.fails("pool-start", "p")
         first, second = target.by_path(1), target.by_path(2)
@@ -160,9 +160,8 @@ def test_chap(shell: LabShell, tmp_path: Path) -> None:
 
         define_secret(shell, tmp_path, SECRET)
         trace = tmp_path / "trace"
-        shell.process("pool-start", "p",
-                      under=("strace", "-f", "-qq", "-s", "9999", "-e", "execve", "-o",
-                             str(trace)))  # fmt: skip
+        shell.under("strace", "-f", "-qq", "-s", "9999", "-e", "execve", "-o", str(trace),
+                    "storagectl", "pool-start", "p")  # fmt: skip
         assert devices.sessions() == [target.iqn]
         assert "--login" in trace.read_text()
         assert SECRET not in trace.read_text()
@@ -182,7 +181,7 @@ def test_iscsi_many_luns(shell: LabShell) -> None:
         shell.ok("pool-destroy", "p")
 
 
-def test_iscsi_target_that_goes_away(shell: LabShell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iscsi_target_that_goes_away(shell: LabShell) -> None:
     """No command waits for a target that is gone, and the pool can be stopped."""
     with clean_target() as target:
         define_iscsi(shell, target)
@@ -209,10 +208,10 @@ def test_iscsi_target_that_goes_away(shell: LabShell, monkeypatch: pytest.Monkey
                 os.kill(pid, 18)
 
 
-def test_iscsi_portals_that_do_not_answer(shell: LabShell) -> None:
+def test_iscsi_portals_that_do_not_answer(shell: LabShell, tmp_path: Path) -> None:
     with devices.iscsid():
         for host, port in (("127.0.0.1", 3261), ("192.0.2.1", 3260), ("no.such.host", 3260)):
-            document = shell.root / "pool.xml"
+            document = tmp_path / "pool.xml"
             document.write_text(
                 f"<pool type='iscsi'><name>p</name><source><host name='{host}' port='{port}'/>"
                 "<device path='iqn.2026-11.lab:x'/></source>"
@@ -243,7 +242,7 @@ def test_scsi_life(shell: LabShell, tmp_path: Path) -> None:
                             "--target", "/dev")  # fmt: skip
         assert "Storage source conflict with pool: 'p'" in words
         shell.ok("pool-build", "p")
-        shell.process("pool-start", "p")
+        shell.under("storagectl", "pool-start", "p")
         found = shell.volumes("p")
         names = ["unit:0:0:0", "unit:0:0:1", "unit:0:1:0", "unit:0:1:1"]
         assert sorted(found) == names
@@ -291,7 +290,7 @@ def test_mpath_life(shell: LabShell, tmp_path: Path) -> None:
         "error: XML error: missing storage pool target path\n"
     )
     shell.ok("pool-define-as", "p", "mpath", "--target", "/dev/mapper")
-    shell.process("pool-start", "p")
+    shell.under("storagectl", "pool-start", "p")
     assert shell.volumes("p") == {}
     with devices.multipath() as found:
         shell.ok("pool-refresh", "p")
