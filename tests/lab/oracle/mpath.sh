@@ -52,7 +52,7 @@ t pool-undefine orc-m
 # the map goes
 multipath -f "$MAP"
 udevadm settle
-t vol-info "$DM" orc-m
+L=map-gone t vol-info "$DM" orc-m
 t pool-refresh orc-m
 t vol-list orc-m --details
 t vol-info "$DM" orc-m
