@@ -160,9 +160,15 @@ class Iscsi(Luns):
 
     def start(self) -> None:
         self._require_source()
-        if self._session() is None:
-            self._log_in()
-        self.find_new()
+        if self._session() is not None:
+            self.find_new()
+            return
+        self._log_in()
+        try:
+            self.find_new()
+        except BaseException:
+            self.stop()
+            raise
 
     def _log_in(self) -> None:
         """Log in; a record and an interface that were made for it go when that fails."""
@@ -254,8 +260,9 @@ class Iscsi(Luns):
     def stop(self) -> None:
         session = self._session() if self.is_active() else None
         if session is not None:
-            self.require_luns_unused()
+            # udev opens new disks for a moment
             devices.settle(self.host)
+            self.require_luns_unused()
             self.host.change(iscsiadm.session(session.number, "--logout"))
             devices.settle(self.host)
 

@@ -267,6 +267,7 @@ class Scsi(Luns):
 
     def stop(self) -> None:
         if self.adapter.type == "fc_host" and (self._managed or self.adapter.managed) == "yes":
+            devices.settle(self.host)
             self.require_luns_unused()
             vhba.delete(self.host, self.adapter)
 

@@ -449,6 +449,24 @@ def test_a_password_that_would_be_another_line(sysfs: Sysfs, records: Path, pass
     assert path.read_text() == before
 
 
+def test_a_login_is_undone_when_the_scan_fails(sysfs: Sysfs, records: Path) -> None:
+    record(records, "192.0.2.1,3260,1")
+    session = ["iscsiadm", "--mode", "session", "-r", "3"]
+
+    class Target(Reachable):
+        def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+            if "--login" in argv:
+                sysfs.session(3)
+            return super()._spawn(argv, limit_s)
+
+    with Target(
+        ([*NODE, "--login"], "", 0),
+        ([*session, "-R"], "iscsiadm: no\n", 7),
+        ([*session, "--logout"], "", 0),
+    ) as host:
+        assert "status 7" in said_of(Iscsi(iscsi_pool(), host))
+
+
 def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
     sysfs.session(3, host=5)
     sysfs.lun("5:0:0:1", "sda")
