@@ -21,7 +21,10 @@ def ctl(root: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("kind", ["vfat", "udf", "gfs2", "ocfs2", "xfs"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("vfat", marks=pytest.mark.smoke), "udf", "gfs2", "ocfs2", "xfs"],
+)
 def test_life(kind: str, tmp_path: Path) -> None:
     root, target = tmp_path / "root", tmp_path / "target"
     with devices.loop(400 * MiB) as device:

@@ -87,7 +87,11 @@ def define(shell: LabShell, source: str, target: Path, *words: str, at: str = HE
 
 
 @pytest.mark.parametrize(
-    ("version", "kind"), [("3", "nfs"), ("4.2", "nfs4")], ids=["NFSv3", "NFSv4"]
+    ("version", "kind"),
+    [
+        pytest.param("3", "nfs", id="NFSv3"),
+        pytest.param("4.2", "nfs4", id="NFSv4", marks=pytest.mark.smoke),
+    ],
 )
 def test_life(shell: LabShell, tmp_path: Path, version: str, kind: str) -> None:
     target = tmp_path / "mnt"
