@@ -24,10 +24,5 @@ class LabShell(Shell):
         assert (done.returncode, done.stderr) == (0, ""), (argv, done.stdout, done.stderr)
         return done.stdout
 
-    def volumes(self, pool: str) -> dict[str, str]:
-        """Return the paths of a pool's volumes by name."""
-        found = (line.split() for line in self.ok("-q", "vol-list", pool).splitlines())
-        return {name: path for name, path in found}
-
     def capacity(self, pool: str) -> int:
         return int(re.findall(r"<capacity.*>(\d+)<", self.ok("pool-dumpxml", pool))[0])

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import devices
@@ -16,7 +17,6 @@ from inprocess import Answer, storagectl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NOBODY = 65534
 
@@ -56,7 +56,8 @@ class Shell:
 
     def as_nobody_fails(self, *args: str) -> str:
         """Run a command as an ordinary user who may read these definitions."""
-        os.chmod(self.root, 0o755)
+        for folder in (self.root, *map(str, Path(self.root).parents[:-2])):
+            os.chmod(folder, 0o755)
         for folder, _, names in os.walk(self.root):
             os.chown(folder, NOBODY, NOBODY)
             for name in names:
@@ -68,6 +69,11 @@ class Shell:
 
     def state(self, pool: str) -> str:
         return re.findall(r"^State: +(\w+)", self.ok("pool-info", pool), re.MULTILINE)[0]
+
+    def volumes(self, pool: str) -> dict[str, str]:
+        """Return the paths of a pool's volumes by name."""
+        found = (line.split() for line in self.ok("-q", "vol-list", pool).splitlines())
+        return {name: path for name, path in found}
 
 
 def digest(path: str) -> str:

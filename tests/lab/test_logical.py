@@ -78,7 +78,7 @@ def test_life(shell: Shell, tmp_path: Path) -> None:
         # nothing in it, so nothing below /dev
         assert shell.state("p") == "running"
         assert not os.path.exists(f"/dev/{group}")
-        assert shell.ok("vol-list", "p").splitlines()[2:] == [""]
+        assert shell.volumes("p") == {}
 
         shell.ok("vol-create-as", "p", "a.b-c+d", "10M")
         path = f"/dev/{group}/a.b-c+d"
@@ -195,9 +195,8 @@ def test_what_others_made(shell: Shell) -> None:
         define(shell, group, one)
         shell.ok("pool-start", "p")
         run("lvchange", "-an", f"{group}/off")
-        names = [line.split()[0] for line in shell.ok("vol-list", "p").splitlines()[2:] if line]
         # a snapshot of a thin volume is not activated unless asked for
-        assert names == ["long", "mirror", "raid", "stripe", "thin"]
+        assert [*shell.volumes("p")] == ["long", "mirror", "raid", "stripe", "thin"]
         run("lvchange", "-ay", "-K", f"{group}/thinsnap")
         xml = shell.ok("vol-dumpxml", "thinsnap", "p")
         assert f"<path>/dev/{group}/thin</path>" in xml.partition("<backingStore>")[2]
@@ -312,7 +311,7 @@ def test_build_refuses_and_gives_back(shell: Shell) -> None:
         )
         shell.ok("pool-undefine", "p")
         with unchanged(one, two, three):
-            assert "Permission denied" in shell.as_nobody_fails(
+            assert f"cannot open '{one}': Permission denied" in shell.as_nobody_fails(
                 "pool-create-as", "p", "logical", "--source-dev", one, "--source-name", "labbuild",
                 "--build", "--overwrite"
             )  # fmt: skip
@@ -362,6 +361,7 @@ def test_commands_that_fail_leave_no_volume(shell: Shell) -> None:
         define(shell, group, device)
         with broken("vgchange", '[[ "$0" = *vgchange ]]'):
             assert "broken on purpose" in shell.fails("pool-start", "p")
+        assert "Permission denied" in shell.as_nobody_fails("pool-start", "p")
         assert shell.state("p") == "inactive"
         shell.ok("pool-start", "p")
         # the volume is there when the tool fails
@@ -376,6 +376,4 @@ def test_commands_that_fail_leave_no_volume(shell: Shell) -> None:
             with broken(tool, f'[[ "$0" = *{tool} ]]'), unchanged(device):
                 assert "broken on purpose" in shell.fails(*command)
         assert active(group) == ["v"]
-        error = shell.as_nobody_fails("vol-create-as", "p", "w", "4M")
-        assert "Permission denied" in error
         shell.ok("pool-destroy", "p")
