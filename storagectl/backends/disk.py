@@ -349,6 +349,8 @@ class Disk(Backend):
 
     def delete_volume(self, volume: Volume) -> None:
         table = self._table()
+        # udev reads the table after parted, and the nodes are away for a moment
+        devices.settle(self.host)
         part = self._find(table, volume.name)
         if part is None:
             raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")

@@ -310,7 +310,11 @@ def test_mpath_life(shell: LabShell, tmp_path: Path) -> None:
         assert shell.volumes("p") == {name: found.device}
         round_trip(shell, "p", name, tmp_path)
 
-        run("multipathd", "del", "map", found.name)
+        def flushed() -> bool:
+            run("multipathd", "del", "map", found.name, ok=(0, 1))
+            return found.name not in devices.maps()
+
+        devices.wait_for("no map", flushed)
         devices.settle()
         assert shell.volumes("p") == {}
         assert "no storage vol with matching path" in shell.fails("vol-info", name, "--pool", "p")
