@@ -190,7 +190,10 @@ class Iscsi(Luns):
                 self.host.change(tries)
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
-            login = iscsiadm.node(portal, self.target, "--login", interface=interface)
+            # without a name iscsiadm logs in through every interface that has a record
+            several = any(devices.listing(folder)[1:] for _, folder in self._records())
+            through = interface or ("default" if several else None)
+            login = iscsiadm.node(portal, self.target, "--login", interface=through)
             self.host.change(login, limit_s=LOGIN_LIMIT_S)
             made.pop_all()
 

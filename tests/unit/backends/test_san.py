@@ -429,6 +429,14 @@ def test_a_record_that_is_there_is_used_and_kept(sysfs: Sysfs, records: Path) ->
         assert "status 19" in said_of(Iscsi(iscsi_pool(), host))
 
 
+def test_one_login_where_another_interface_has_a_record(sysfs: Sysfs, records: Path) -> None:
+    path = record(records, "192.0.2.1,3260,1")
+    (path.parent / "libvirt-iface-07f06ec7").write_text("")
+    login = [*NODE, "--login", "--interface", "default"]
+    with Reachable((login, "iscsiadm: no\n", 19)) as host:
+        assert "status 19" in said_of(Iscsi(iscsi_pool(), host))
+
+
 def test_the_password_is_in_no_argument(sysfs: Sysfs, records: Path) -> None:
     path = record(records, "192.0.2.1,3260,1")
     with Reachable(([*NODE, "--login"], "iscsiadm: no\n", 24)) as host:
