@@ -89,7 +89,9 @@ class Volumes:
             if not entry.active:
                 continue
             try:
-                name = entry.backend.volume_name_at(path)
+                name = entry.backend.volume_name_at(
+                    entry.backend.stable_path(path) if entry.backend.stable_links else path
+                )
                 volume = entry.backend.volume(name) if name is not None else None
             except Inaccessible:
                 raise

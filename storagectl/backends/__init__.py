@@ -70,6 +70,23 @@ class Backend:
         """Return one volume by name, with details, without looking at the others."""
         raise NotImplementedError
 
+    def links(self) -> dict[int, str]:
+        """Return the links below the target that are paths of volumes, by device number."""
+        from storagectl.backends import devices
+
+        return devices.stable_links(self.pool.target)
+
+    def stable_path(self, path: str) -> str:
+        """Return the link below the target to the device at a path; the path where none is.
+
+        Source: libvirt 9.0.0 virStorageBackendStablePath.
+        """
+        from storagectl.backends import devices
+
+        links = self.links() if path.startswith("/dev/") else {}
+        number = devices.device_number(path) if links else None
+        return path if number is None else links.get(number, path)
+
     def volume_name_at(self, path: str) -> str | None:
         """Return the name of the volume that has this path or key, if one has."""
         for volume in self.volumes(details=False):

@@ -20,6 +20,7 @@ from storagectl.errors import (
     OperationInvalid,
     PoolBuilt,
     ProbeFailed,
+    ResourceBusy,
     StorageError,
     SystemFailure,
     ToolFailed,
@@ -133,8 +134,7 @@ class Disk(Backend):
         devices.require_unused(self.host, device)
         self.host.find_tool("parted")
         devices.clear_edges(self.host, device)
-        self.host.change(parted.mklabel(device, self.label))
-        devices.settle(self.host)
+        self._parted(parted.mklabel(device, self.label), changes=True)
 
     def _require_empty(self) -> None:
         """Refuse a device that holds a signature, a partition table, or data of any kind."""
@@ -174,7 +174,23 @@ class Disk(Backend):
     def _table(self) -> PartitionTable:
         """Read the partition table.  Raises: ToolFailed where parted can't."""
         self._require_device()
-        return parted.parse_table(self.host.query(parted.print_table(self.device)))
+        return parted.parse_table(self._parted(parted.print_table(self.device)))
+
+    def _parted(self, argv: list[str], *, changes: bool = False) -> str:
+        """Run parted on the disk and return its output.
+
+        parted opens the disk for writing even to print it.  On its close udev would take all
+        partitions away and make them anew, but not those of a locked disk.
+
+        Raises: ResourceBusy when another process has the disk locked and it is to be changed.
+        """
+        with self.host.disk_locked(self.device) as locked:
+            if changes and not locked:
+                raise ResourceBusy(f"'{self.device}' is being worked on by another process")
+            try:
+                return (self.host.change if changes else self.host.query)(argv)
+            finally:
+                devices.settle(self.host)
 
     def _label_on_disk(self) -> str | None:
         """Return the label that parted finds, None where it finds none."""
@@ -200,23 +216,17 @@ class Disk(Backend):
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
         table = self._table()
-        links = devices.stable_links(self.pool.target, os.path.basename(self.device))
+        links = self.links()
         for part in table.partitions:
             yield self._volume(table, part, links, details=details)
 
     def volume(self, name: str) -> Volume | None:
         table = self._table()
         part = self._find(table, name)
-        return (
-            self._volume(
-                table,
-                part,
-                devices.stable_links(self.pool.target, os.path.basename(self.device)),
-                details=True,
-            )
-            if part
-            else None
-        )
+        return self._volume(table, part, self.links(), details=True) if part else None
+
+    def links(self) -> dict[int, str]:
+        return devices.stable_links(self.pool.target, os.path.basename(self.device))
 
     def _find(self, table: PartitionTable, name: str) -> Partition | None:
         for part in table.partitions:
@@ -277,10 +287,6 @@ class Disk(Backend):
     # Making and removing partitions
 
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
-        if volume.encryption is not None:
-            if volume.encryption.format != "luks":
-                raise ConfigUnsupported("storage pool only supports LUKS encrypted volumes")
-            raise ConfigUnsupported("storage pool does not support encrypted volumes")
         if volume.capacity == 0:
             raise NoSupport("volume capacity required for this storage pool")
         table = self._table()
@@ -296,8 +302,7 @@ class Disk(Backend):
             devices.require_unclaimed(self.device)
         words = mkpart_words(table.label, place.kind, volume.format)
         try:
-            self.host.change(parted.mkpart(self.device, words, place.start, place.end))
-            devices.settle(self.host)
+            self._parted(parted.mkpart(self.device, words, place.start, place.end), changes=True)
             if not devices.wait_until(lambda: self._is_partition(self._node(place.number), place)):
                 raise OperationFailed(f"device '{node}' of the new partition did not appear")
             node = self._node(place.number)
@@ -322,7 +327,7 @@ class Disk(Backend):
         """Return the size of the units, in bytes, that the table's partitions are made of."""
         if table.label not in CYLINDRIC:
             return table.sector_size
-        text = self.host.query(parted.print_cylinders(self.device))
+        text = self._parted(parted.print_cylinders(self.device))
         return parted.parse_cylinder_sectors(text) * table.sector_size
 
     def _undo(self, before: PartitionTable, place: Place) -> None:
@@ -334,7 +339,7 @@ class Disk(Backend):
             and (part.number, part.start) == (place.number, place.start)
         ]
         for part in left:
-            self.host.change(parted.rm(self.device, part.number))
+            self._parted(parted.rm(self.device, part.number), changes=True)
 
     def _is_partition(self, node: str, place: Place | Partition) -> bool:
         """Tell whether the kernel's partition at a node is the one in the table."""
@@ -349,8 +354,6 @@ class Disk(Backend):
 
     def delete_volume(self, volume: Volume) -> None:
         table = self._table()
-        # udev reads the table after parted, and the nodes are away for a moment
-        devices.settle(self.host)
         part = self._find(table, volume.name)
         if part is None:
             raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
@@ -368,8 +371,7 @@ class Disk(Backend):
                 self._require_removable(other)
         last = max((part, *moved), key=lambda other: other.number)
         gone = self._node(last.number)
-        self.host.change(parted.rm(self.device, part.number))
-        devices.settle(self.host)
+        self._parted(parted.rm(self.device, part.number), changes=True)
         # a mac table has entries for what is free, and the kernel nodes for them
         if not devices.wait_until(lambda: not self._is_partition(gone, last)):
             raise OperationFailed(f"device '{gone}' of the removed partition is still there")

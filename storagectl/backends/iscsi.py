@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.host import Host
-    from storagectl.model import Auth
+    from storagectl.model import Auth, Pool
 
 REACH_S = 10.0
 DISCOVERY_LIMIT_S = 30.0
@@ -97,19 +97,23 @@ class Iscsi(Luns):
         host = self.pool.source.hosts[0]
         return host.name, host.port or iscsiadm.DEFAULT_PORT
 
+    def settled(self) -> Pool:
+        if not self.is_active():
+            return self.pool
+        source = self.pool.source
+        places = [host.replace(port=host.port or iscsiadm.DEFAULT_PORT) for host in source.hosts]
+        return self.pool.replace(source=source.replace(hosts=places))
+
     # Sessions
 
     def _session(self) -> Session | None:
         """Return the session with the pool's target at its portal, as its initiator."""
-        initiator = self.pool.source.initiator
+        initiator = self.pool.source.initiator or self._own_initiator()
         folder = f"{devices.SYS}/class/iscsi_session"
         for name in devices.listing(folder):
             place = f"{folder}/{name}"
             number = name.removeprefix("session")
             if devices.read_line(f"{place}/targetname") != self.target:
-                continue
-            own = devices.read_line(f"{place}/ifacename").startswith(INTERFACE_PREFIX)
-            if initiator is None and own:
                 continue
             if initiator not in (None, devices.read_line(f"{place}/initiatorname")):
                 continue
@@ -120,6 +124,13 @@ class Iscsi(Luns):
             channel = next(below, f"target{host}:0:0").removeprefix("target")
             return Session(int(number), f"{channel}:")
         return None
+
+    def _own_initiator(self) -> str | None:
+        """Return the name by which the host logs in unless an interface has another."""
+        try:
+            return iscsiadm.parse_initiator(self.host.read_text(iscsiadm.INITIATOR))
+        except StorageError:
+            return None
 
     def _is_at_portal(self, session: str) -> bool:
         """Tell whether a session is with the pool's portal, whichever name that has."""

@@ -325,10 +325,6 @@ class Logical(Backend):
     # Its volumes
 
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
-        if volume.encryption is not None:
-            if volume.encryption.format != "luks":
-                raise ConfigUnsupported("storage pool only supports LUKS encrypted volumes")
-            raise ConfigUnsupported("storage pool does not support encrypted volumes")
         before = self._logical_volumes()
         origin = self._origin(volume, before)
         argv = lvm.lvcreate(self.group, volume.name, volume.capacity, volume.allocation, origin)

@@ -36,17 +36,22 @@ class Lun(NamedTuple):
 def find_luns(prefix: str) -> list[Lun]:
     """Return the disks at SCSI addresses that begin with `HOST:` or `HOST:CHANNEL:TARGET:`."""
     found = []
-    for address in devices.listing(f"{devices.SYS}/bus/scsi/devices"):
-        folder = f"{devices.SYS}/bus/scsi/devices/{address}"
-        if not (ADDRESS.fullmatch(address) and address.startswith(prefix) and is_disk(folder)):
-            continue
+    for address, folder in disks_at(prefix):
         for block in devices.listing(f"{folder}/block")[:1]:
             found.append(Lun(f"unit:{address.partition(':')[2]}", f"/dev/{block}", folder))
     return found
 
 
-def is_disk(folder: str) -> bool:
-    return devices.read_line(f"{folder}/type") in DISK_TYPES
+def disks_at(prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the address of each disk, whether or not it has a node yet, and its folder in sysfs."""
+    for address in devices.listing(f"{devices.SYS}/bus/scsi/devices"):
+        folder = f"{devices.SYS}/bus/scsi/devices/{address}"
+        if (
+            ADDRESS.fullmatch(address)
+            and address.startswith(prefix)
+            and devices.read_line(f"{folder}/type") in DISK_TYPES
+        ):
+            yield address, folder
 
 
 class Luns(Backend):
@@ -69,13 +74,9 @@ class Luns(Backend):
         """Look for LUNs, and wait for a bounded time until they have their nodes and links."""
         self.scan()
         prefix = self.address()
-
-        def complete() -> bool:
-            folder = f"{devices.SYS}/bus/scsi/devices"
-            places = (f"{folder}/{a}" for a in devices.listing(folder) if a.startswith(prefix))
-            return all(devices.listing(f"{place}/block") for place in places if is_disk(place))
-
-        devices.wait_until(complete)
+        devices.wait_until(
+            lambda: all(devices.listing(f"{folder}/block") for _, folder in disks_at(prefix))
+        )
         devices.settle(self.host)
 
     def refresh(self) -> None:
@@ -92,7 +93,7 @@ class Luns(Backend):
         Source: libvirt 9.0.0 virStorageBackendSCSINewLun.
         """
         target = self.pool.target
-        links = devices.stable_links(target)
+        links = self.links()
         for lun in find_luns(self.address()):
             if target.rstrip("/") == "/dev":
                 yield lun, lun.node

@@ -412,6 +412,21 @@ class Host:
             os.close(fd)
 
     @contextlib.contextmanager
+    def disk_locked(self, path: str) -> Iterator[bool]:
+        """Lock a disk against udev; yields False when another process has it for itself.
+
+        Source: systemd, "Locking Block Device Access".
+        """
+        import fcntl
+
+        with system_errors(f"cannot open '{path}'"):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield locked(fd, fcntl.LOCK_SH, UDEV_PATIENCE_S)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[int]:
         """Open a file of the user's to be written as a whole: it is complete or as before.
 
@@ -566,7 +581,6 @@ def open_file(path: str, flags: int) -> int:
 def locked(fd: int, lock: int, patience_s: float) -> bool:
     """Lock a file as flock(2) does, in bounded time; False when another process has it."""
     import fcntl
-    import time
 
     deadline = time.monotonic() + patience_s
     while True:

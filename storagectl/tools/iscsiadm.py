@@ -13,6 +13,9 @@ DEFAULT_PORT = 3260
 # Where node records are: Debian and older ones, then the others.  Source: iscsiadm(8), FILES.
 RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes")
 
+# The host's initiator name.  Source: iscsid(8), FILES.
+INITIATOR = "/etc/iscsi/initiatorname.iscsi"
+
 # What a name may consist of.  Source: RFC 3722; libvirt makes no folder of it, iscsiadm does.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 
@@ -24,11 +27,14 @@ def portal(host: str, port: int) -> str:
 
 def discover(portal: str, interface: str | None = None) -> list[str]:
     """Ask a portal for its targets; nothing is recorded."""
-    through = ["--interface", interface] if interface else []
     return [
         "iscsiadm", "--mode", "discovery", "--type", "sendtargets", "--portal", portal,
-        "--op", "nonpersistent", *through,
+        "--op", "nonpersistent", *through(interface),
     ]  # fmt: skip
+
+
+def through(interface: str | None) -> list[str]:
+    return ["--interface", interface] if interface else []
 
 
 def parse_targets(text: str) -> list[str]:
@@ -43,10 +49,9 @@ def parse_targets(text: str) -> list[str]:
 
 def node(portal: str, target: str, *words: str, interface: str | None = None) -> list[str]:
     """Act on the record of a target at a portal, through an interface if one is named."""
-    through = ["--interface", interface] if interface else []
     return [
         "iscsiadm", "--mode", "node", "--portal", portal, "--targetname", target,
-        *words, *through,
+        *words, *through(interface),
     ]  # fmt: skip
 
 
@@ -87,6 +92,19 @@ def parse_interfaces(text: str) -> dict[str, str]:
     return found
 
 
+def parse_initiator(text: str) -> str | None:
+    """Return the host's initiator name.
+
+    ## DO NOT EDIT OR REMOVE THIS FILE!
+    InitiatorName=iqn.1993-08.org.debian:01:1d3d2ee6d4a
+    """
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "InitiatorName":
+            return value.strip()
+    return None
+
+
 def with_chap(record: str, username: str, password: str) -> str:
     """Return the text of a node record that logs in with CHAP.
 
@@ -95,7 +113,7 @@ def with_chap(record: str, username: str, password: str) -> str:
     node.session.auth.authmethod = None
     # END RECORD
 
-    Source: iscsiadm(8), idbm_print_all_by_name; `#` begins a comment only in front.
+    Source: what iscsiadm 2.1.8 writes below /etc/iscsi/nodes.
     """
     wanted = {
         "node.session.auth.authmethod": "CHAP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from storagectl import host as host_module
 from storagectl.backends import devices
 from storagectl.backends.disk import Disk, Place, fit, mkpart_words, next_number, plan
 from storagectl.errors import (
@@ -27,8 +29,8 @@ from storagectl.errors import (
     ToolFailed,
     VolumeNotFound,
 )
-from storagectl.host import Host
-from storagectl.model import Device, Encryption, Extent, Pool, Source, Volume
+from storagectl.host import Host, locked
+from storagectl.model import Device, Extent, Pool, Source, Volume
 from storagectl.tools import parted
 from storagectl.tools.parted import Free, Partition, PartitionTable
 
@@ -506,12 +508,30 @@ def test_create_without_room_says_so_before_the_name(block: str) -> None:
         disk(host, block).create_volume(Volume("x", capacity=1 << 40), metadata=False)
 
 
-@pytest.mark.parametrize("kind", ["default", "luks"])
-def test_create_encrypted(block: str, kind: str) -> None:
-    host = ScriptedHost()
-    volume = Volume("disk1", capacity=MIB, encryption=Encryption(kind))
-    with pytest.raises(ConfigUnsupported, match="encrypted volumes"):
-        disk(host, block).create_volume(volume, metadata=False)
+def test_a_disk_that_another_process_works_on(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown, and not changed."""
+    monkeypatch.setattr(host_module, "UDEV_PATIENCE_S", 0)
+    host = ScriptedHost(prints("gpt-holes"))
+    with open(block) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert disk(host, block).state().free_extents
+        with pytest.raises(ResourceBusy, match="is being worked on by another process"):
+            disk(host, block).build(overwrite=True, no_overwrite=False)
+    assert [argv for argv in host.ran if "mklabel" in argv] == []
+
+
+def test_parted_runs_on_a_locked_disk(block: str) -> None:
+    """Or udev would take the partitions away when parted is done, though it only looked."""
+
+    class Udev(ScriptedHost):
+        def query(self, argv: list[str], **options: Any) -> str:
+            with open(block) as disk:
+                self.could_lock = locked(disk.fileno(), fcntl.LOCK_EX, 0)
+            return super().query(argv, **options)
+
+    host = Udev(prints("gpt-holes"))
+    assert list(disk(host, block).volumes(details=False))
+    assert not host.could_lock
 
 
 def test_create_on_a_file(image: str) -> None:

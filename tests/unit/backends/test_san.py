@@ -94,6 +94,9 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sysfs:
     monkeypatch.setattr(devices, "SYS", str(tmp_path))
     monkeypatch.setattr(devices, "settle", lambda host: None)
     monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
+    initiator = tmp_path / "initiatorname.iscsi"
+    initiator.write_text("## DO NOT EDIT\nInitiatorName=iqn.me\n")
+    monkeypatch.setattr(iscsiadm, "INITIATOR", str(initiator))
     return Sysfs(tmp_path)
 
 
@@ -319,9 +322,12 @@ def session_of(pool: Pool) -> object:
 
 def test_session(sysfs: Sysfs) -> None:
     assert session_of(iscsi_pool()) is None
+    assert Iscsi(iscsi_pool(), FakeHost()).settled() == iscsi_pool()
     sysfs.session(3, host=5)
     assert session_of(iscsi_pool()) == (3, "5:0:0:")
     assert Iscsi(iscsi_pool(), FakeHost()).is_active()
+    settled = Iscsi(iscsi_pool(), FakeHost()).settled()
+    assert settled.source.hosts == [Server("192.0.2.1", 3260)]
 
 
 @pytest.mark.parametrize(
@@ -330,12 +336,20 @@ def test_session(sysfs: Sysfs) -> None:
         {"targetname": "iqn.2026-11.lab:t10"},
         {"address": "192.0.2.2"},
         {"port": "3261"},
-        {"ifacename": "storagectl-iface-1"},
+        {"initiatorname": "iqn.own", "ifacename": "libvirt-iface-1"},
     ],
 )
 def test_sessions_of_others(sysfs: Sysfs, changes: dict[str, str]) -> None:
     sysfs.session(3, **changes)
     assert session_of(iscsi_pool()) is None
+
+
+def test_session_where_the_host_has_no_initiator_name(
+    sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iscsiadm, "INITIATOR", str(sysfs.root / "nosuch"))
+    sysfs.session(3, host=5)
+    assert session_of(iscsi_pool()) == (3, "5:0:0:")
 
 
 def test_session_by_initiator(sysfs: Sysfs) -> None:
