@@ -24,6 +24,7 @@ from storagectl.errors import (
 )
 from storagectl.model import SecretDefinition
 from storagectl.poolxml import parse_uuid, random_uuid
+from storagectl.store import names_in, warn
 from storagectl.xmltree import Writer, expect_root, parse, validate
 
 if TYPE_CHECKING:
@@ -115,19 +116,15 @@ class Secrets:
 
     def all(self) -> Iterator[SecretDefinition]:
         """Yield every secret, by UUID."""
-        found = [(name, folder) for folder in self._folders() for name in listing(folder)]
-        for name, folder in sorted(found):
-            if name.endswith(XML):
-                secret = self._read(os.path.join(folder, name))
-                if secret is not None:
-                    yield secret
+        for uuid in sorted(set().union(*map(names_in, self._folders()))):
+            secret = self._by_uuid(uuid)
+            if secret is not None:
+                yield secret
 
     def _folders(self) -> tuple[str, str]:
         return self.lasting, self.fleeting
 
     def _read(self, path: str) -> SecretDefinition | None:
-        from storagectl.store import warn
-
         try:
             with open(path, "rb") as stream:
                 return parse_secret(stream.read())
@@ -244,12 +241,3 @@ class Secrets:
             if (secret.usage_type, secret.usage) == (wanted, auth.secret_usage):
                 return self._require_value(secret).decode("utf-8", "surrogateescape")
         raise SecretNotFound(f"no secret with matching usage '{auth.secret_usage}'")
-
-
-def listing(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error

@@ -53,24 +53,11 @@ class Store:
 
     def names(self) -> set[str]:
         """Return the names of all pools that have a definition or a marker."""
-        return self._names_in(self.config) | self._names_in(self.markers)
+        return names_in(self.config) | names_in(self.markers)
 
     def autostarted(self) -> set[str]:
         """Return the names of all pools that are started at boot."""
-        return {name for name in self._names_in(self.autostart) if self.is_autostarted(name)}
-
-    def _names_in(self, folder: str) -> set[str]:
-        try:
-            found = os.listdir(folder)
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error
-        return {
-            name.removesuffix(SUFFIX)
-            for name in found
-            if name.endswith(SUFFIX) and not is_staged(name)
-        }
+        return {name for name in names_in(self.autostart) if self.is_autostarted(name)}
 
     def definition(self, name: str) -> Pool | None:
         """Return the persistent definition of a pool, None where it has none."""
@@ -220,6 +207,19 @@ class Store:
 def warn(text: str) -> None:
     """Tell on stderr about a file of ours that is of no use; the command goes on."""
     sys.stderr.write(f"warning: {text}\n")
+
+
+def names_in(folder: str) -> set[str]:
+    """Return what the definitions in a folder are called, none where it is missing."""
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error
+    return {
+        name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX) and not is_staged(name)
+    }
 
 
 def folders(root: str | None) -> tuple[str, str]:

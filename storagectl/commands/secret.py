@@ -14,6 +14,8 @@ from storagectl.errors import ClientError, StorageError
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
 
+NO_VALUE = "value in virSecretSetValue must not be NULL"
+
 
 @command("secret-define", "Define or modify a secret.", "Failed to set attributes from {file}")
 @value("file", "file containing secret attributes in XML", required=True)
@@ -57,14 +59,11 @@ def secret_set_value(
     exclusive(file=file is not None, base64=base64 is not None)
     exclusive(plain=plain, base64=base64 is not None)
     exclusive(interactive=interactive, base64=base64 is not None)
+    exclusive(interactive=interactive, plain=plain)
     exclusive(interactive=interactive, file=file is not None)
-    if plain and file is None:
-        raise ClientError("command 'secret-set-value' requires --file <string> option")
     found = session.pools.secrets.find(secret)
     if interactive:
-        from getpass import getpass
-
-        given = getpass("Enter new value for secret:").encode("utf-8", "surrogateescape")
+        given = asked("Enter new value for secret:")
     elif file is not None:
         given = read_file(file)
         given = given if plain else decoded(given)
@@ -74,9 +73,22 @@ def secret_set_value(
     else:
         raise ClientError("Input secret value is missing")
     if not given:
-        raise StorageError("value in virSecretSetValue must not be NULL")
+        raise StorageError(NO_VALUE)
     session.pools.secrets.set_value(found, given)
     session.say("Secret value set")
+
+
+def asked(prompt: str) -> bytes:
+    """Read a value from the terminal, unseen, or a line from stdin; what ends at once is empty."""
+    if not sys.stdin.isatty():
+        output.write(prompt)
+        return sys.stdin.buffer.readline().rstrip(b"\n")
+    from getpass import getpass
+
+    try:
+        return getpass(prompt, sys.stdout).encode("utf-8", "surrogateescape")
+    except EOFError:
+        return b""
 
 
 def decoded(text: bytes) -> bytes:
@@ -87,7 +99,7 @@ def decoded(text: bytes) -> bytes:
     try:
         return b64decode(text)
     except Error as error:
-        raise StorageError(f"the value is not base64: {error}") from error
+        raise StorageError(NO_VALUE, hint=f"the value is not base64: {error}") from error
 
 
 @command("secret-get-value", "Output a secret value to stdout.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 from typing import TYPE_CHECKING
@@ -189,6 +190,11 @@ def test_definitions_that_collide(
             "error: uuidstr in virSecretLookupByUUIDString must be a valid UUID\n",
         ),
         (["secret-set-value", UUID], "error: Input secret value is missing\n"),
+        (["secret-set-value", UUID, "--plain"], "error: Input secret value is missing\n"),
+        (
+            ["secret-set-value", UUID, "--plain", "--interactive"],
+            "error: Options --interactive and --plain are mutually exclusive\n",
+        ),
         (
             ["secret-set-value", UUID, "--file", "f", "--base64", "YWJj"],
             "error: Options --file and --base64 are mutually exclusive\n",
@@ -211,8 +217,25 @@ def test_values_that_are_no_base64(shell: Shell, value: str) -> None:
     shell.ok("secret-define", shell.define())
     done = shell.run("secret-set-value", UUID, "--base64", value)
     assert done.status == 1
-    assert "error: Failed to set secret value\n" in done.stderr
+    assert done.stderr.startswith(
+        "error: Passing secret value as command-line argument is insecure!\n"
+        "error: Failed to set secret value\n"
+        "error: value in virSecretSetValue must not be NULL\n"
+    )
     assert "does not have a value" in shell.fails("secret-get-value", UUID)
+
+
+def test_values_that_are_asked_for(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.ok("secret-define", shell.define())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\n")))
+    done = shell.run("secret-set-value", UUID, "--interactive")
+    assert (done.status, done.stdout) == (0, "Enter new value for secret:Secret value set\n\n")
+    assert shell.ok("secret-get-value", UUID) == "YWJj\n"
+    done = shell.run("secret-set-value", UUID, "--interactive")
+    assert (done.status, done.stdout) == (1, "Enter new value for secret:\n")
+    assert done.stderr == (
+        "error: Failed to set secret value\nerror: value in virSecretSetValue must not be NULL\n"
+    )
 
 
 def test_schema(shell: Shell) -> None:

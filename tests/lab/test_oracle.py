@@ -165,4 +165,6 @@ def test_storagectl_answers_like_virsh(kind: str) -> None:
     report = oracle.compare(expected, actual, entries)
     report.source = "virsh"
     print(report.text())
-    assert report.good, report.text()
+    for theirs, mine in report.open:
+        print(oracle.as_entry(theirs, mine))
+    assert report.good, report.summary()

@@ -4,7 +4,6 @@
 # shellcheck source=tests/oracle/record.sh
 . "$(dirname "$0")/../../oracle/record.sh"
 P=$LINKS
-WWN="wwnn='20000000c9831b4b' wwpn='10000000c9831b4b'"
 
 # defining
 t pool-define-as orc-x scsi
@@ -21,7 +20,8 @@ END
 adapter address "<adapter type='scsi_host'><parentaddr unique_id='1'>
   <address domain='0x0000' bus='0x00' slot='0x1f' function='0x2'/></parentaddr></adapter>"
 adapter kind "<adapter type='odd' name='$HOST'/>"
-adapter parent "<adapter type='fc_host' parent='scsi_$HOST' managed='yes' $WWN/>"
+adapter parent "<adapter type='fc_host' parent='scsi_$HOST' managed='yes'
+  wwnn='20000000c9831b4c' wwpn='10000000c9831b4c'/>"
 t pool-define "$X/address"
 t pool-define "$X/kind"
 t pool-define "$X/parent"
