@@ -179,7 +179,6 @@ def md(device: str) -> Iterator[str]:
         devices.settle()
 
 
-@pytest.mark.smoke
 def test_free_extents_and_stable_paths(shell: Shell, disk: str) -> None:
     """A volume is in one free extent, and known by the link that udev keeps for it."""
     name = os.path.basename(disk)

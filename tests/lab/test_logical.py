@@ -59,7 +59,6 @@ def start_of(path: str) -> bytes:
         return stream.read(3 * MiB)
 
 
-@pytest.mark.smoke
 def test_life(shell: Shell, tmp_path: Path) -> None:
     with ExitStack() as stack:
         paths = [stack.enter_context(devices.loop()) for _ in range(3)]

@@ -90,7 +90,7 @@ def define(shell: LabShell, source: str, target: Path, *words: str, at: str = HE
     ("version", "kind"),
     [
         pytest.param("3", "nfs", id="NFSv3"),
-        pytest.param("4.2", "nfs4", id="NFSv4", marks=pytest.mark.smoke),
+        pytest.param("4.2", "nfs4", id="NFSv4"),
     ],
 )
 def test_life(shell: LabShell, tmp_path: Path, version: str, kind: str) -> None:

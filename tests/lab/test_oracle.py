@@ -28,8 +28,6 @@ import oracle  # noqa: E402  (the folder isn't a package)
 SCRIPTS = HERE / "oracle"
 SERVED = "/srv/oracle"
 CHAP = ("lab", "secret-of-lab-1")
-# of these a comparison takes a minute or two
-BRIEF = ("mpath", "netfs")
 Given = tuple[dict[str, str], dict[str, str]]
 
 
@@ -149,10 +147,7 @@ def file_system(point: str) -> Iterator[str]:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=[pytest.mark.smoke] if kind in BRIEF else []) for kind in TYPES],
-)
+@pytest.mark.parametrize("kind", TYPES)
 def test_storagectl_answers_like_virsh(kind: str) -> None:
     # what a script left that broke off
     for folder in ("/etc/libvirt", "/run/libvirt"):

@@ -69,7 +69,6 @@ def define_iscsi(shell: LabShell, target: devices.Target, *more: str, name: str 
              "--source-dev", target.iqn, "--target", "/dev/disk/by-path", *more)  # fmt: skip
 
 
-@pytest.mark.smoke
 def test_iscsi_life(shell: LabShell, tmp_path: Path) -> None:
     with clean_target(luns=2) as target:
         define_iscsi(shell, target)
@@ -149,7 +148,6 @@ def define_secret(shell: LabShell, folder: Path, value: str) -> None:
     shell.ok("secret-set-value", UUID, "--plain", "--file", str(file))
 
 
-@pytest.mark.smoke
 def test_chap(shell: LabShell, tmp_path: Path) -> None:
     with clean_target(chap=("joe", SECRET)) as target:
         define_iscsi(shell, target, "--auth-type", "chap", "--auth-username", "joe",
@@ -236,7 +234,6 @@ def tell(path: str, text: str) -> None:
         file.write(text)
 
 
-@pytest.mark.smoke
 def test_scsi_life(shell: LabShell, tmp_path: Path) -> None:
     with devices.scsi_debug(targets=2, luns=2) as (host,):
         shell.ok("pool-define-as", "p", "scsi", "--adapter-name", host.name,
@@ -288,7 +285,6 @@ def test_scsi_host_that_goes_away(shell: LabShell) -> None:
 # Multipath
 
 
-@pytest.mark.smoke
 def test_mpath_life(shell: LabShell, tmp_path: Path) -> None:
     assert shell.fails("pool-define-as", "p", "mpath").endswith(
         "error: XML error: missing storage pool target path\n"

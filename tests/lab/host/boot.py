@@ -41,7 +41,7 @@ class Guest:
     words: str = ""
 
     def argv(self, console: list[str]) -> list[str]:
-        words = "console=ttyS0 root=/dev/vda rw panic=-1 quiet " + self.words
+        words = "console=ttyS0 root=/dev/vda rw panic=-1 quiet mitigations=off " + self.words
         if self.systemd:
             # a busy machine is no failure
             words += " systemd.wants=lab-job.service systemd.default_timeout_start_sec=600"
@@ -54,9 +54,10 @@ class Guest:
         return [
             # the guest does not outlive this process, however it ends
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
-            "-accel", "kvm" if kvm else "tcg,thread=multi",
+            "-accel", self.accel,
             "-cpu", "host" if kvm else "max",
-            "-smp", str(min(2, os.cpu_count() or 1)), "-m", "3072",
+            # emulated, one processor alone is twice as fast as one of two
+            "-smp", str(min(2, os.cpu_count() or 1) if kvm else 1), "-m", "3072",
             "-nodefaults", "-no-user-config", "-no-reboot", "-nic", "none", "-display", "none",
             "-kernel", f"{self.image}/kernel", "-initrd", f"{self.image}/initrd",
             "-append", words,
