@@ -205,6 +205,7 @@ def test_free_extents_and_stable_paths(shell: Shell, disk: str) -> None:
     assert os.path.dirname(link) == "/dev/disk/by-id"
     assert os.path.realpath(link) == f"{disk}1"
     assert shell.ok("vol-name", link).strip() == f"{name}1"
+    assert shell.ok("vol-name", f"{disk}1").strip() == f"{name}1"
     shell.ok("vol-delete", link)
     assert not os.path.lexists(link)
 

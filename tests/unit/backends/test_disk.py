@@ -754,6 +754,16 @@ def test_links_below_dev_only(tmp_path: Path) -> None:
         assert devices.stable_links(target) == {}
 
 
+def test_node_that_a_link_leads_to(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {"/dev/sda1": 1, "/dev/sdb1": 2}
+    monkeypatch.setattr(devices, "device_number", numbers.get)
+    monkeypatch.setattr(devices, "stable_links", lambda *_: {1: "/dev/disk/by-id/a-part1"})
+    backend = disk(Host(), image)
+    assert backend.stable_path("/dev/sda1") == "/dev/disk/by-id/a-part1"
+    assert backend.stable_path("/dev/sdb1") == "/dev/sdb1"
+    assert backend.stable_path("/dev/nosuch") == "/dev/nosuch"
+
+
 def test_multipath_node_names(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[int, str] = {}
     monkeypatch.setattr(devices, "is_mapped", lambda path: True)
