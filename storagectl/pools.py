@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from storagectl.backends import Backend, PoolState
     from storagectl.host import Host
-    from storagectl.model import Adapter, Pool
+    from storagectl.model import Pool
     from storagectl.secrets import Secrets
     from storagectl.store import Store
 
@@ -334,15 +334,22 @@ class Pools:
                 raise ConfigUnsupported("Expected exactly 1 host for the storage pool")
         return find(self.host, asked)
 
+    def _share_source(self, one: Pool, other: Pool) -> bool:
+        """Tell whether two pools would be made of the same storage."""
+        if POOL_TYPES[one.type].conflict == POOL_TYPES[other.type].conflict == "adapter":
+            from storagectl.backends.scsi import Scsi, share_adapter
+
+            return share_adapter(Scsi(one, self.host), Scsi(other, self.host))
+        return bool(conflict_keys(one) & conflict_keys(other))
+
     def _require_unique(self, pool: Pool, *, starting: bool) -> None:
         """Raise OperationFailed for a name, UUID or source that another pool has.
 
         Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
         """
         entries = self.all()
-        keys = conflict_keys(pool)
         for other in entries:
-            if other.name != pool.name and keys & conflict_keys(other.pool):
+            if other.name != pool.name and self._share_source(pool, other.pool):
                 raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
         for other in entries:
             if other.pool.uuid != pool.uuid:
@@ -380,16 +387,5 @@ def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:
             return {(kind, source.dir, host.name, host.port) for host in source.hosts[:1]}
         case "initiator":
             return {(kind, device.path, source.initiator) for device in source.devices[:1]}
-        case "adapter":
-            return {(kind, *adapter_key(source.adapter))} if source.adapter else set()
         case _:
             return {(kind,)} if kind else set()
-
-
-def adapter_key(adapter: Adapter) -> tuple[object, ...]:
-    """Return what tells one SCSI host from another: names with and without `scsi_` are one."""
-    if adapter.type == "fc_host":
-        return (adapter.wwnn, adapter.wwpn)
-    if adapter.name is not None:
-        return (adapter.name.removeprefix("scsi_"),)
-    return (repr(adapter.parent_address), adapter.unique_id)

@@ -204,6 +204,19 @@ class Scsi(Luns):
             raise InternalError(f"Invalid adapter name '{name}' for SCSI pool")
         return f"host{int(match[1])}"
 
+    def known_host(self) -> str | None:
+        """Return the name of the SCSI host where it can be told."""
+        try:
+            return self.host_name()
+        except StorageError:
+            return None
+
+    def known_hosts(self) -> set[str]:
+        """Return the names of a vHBA, of the host it belongs to, and of the parent it is to get."""
+        found = self.known_host()
+        names = {found, found and vhba.parent_of(found), self.adapter.parent}
+        return {name.removeprefix("scsi_") for name in names if name}
+
     def _host_at(self, address: PciAddress, unique_id: int | None) -> str:
         place = f"{address.domain:04x}:{address.bus:02x}:{address.slot:02x}.{address.function:x}"
         folder = f"{devices.SYS}/class/scsi_host"
@@ -271,6 +284,24 @@ class Scsi(Luns):
             devices.settle(self.host)
             self.require_luns_unused()
             vhba.delete(self.host, self.adapter)
+
+
+def share_adapter(one: Scsi, other: Scsi) -> bool:
+    """Tell whether two pools are of one SCSI host, or of a vHBA and the host below it.
+
+    Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicateCb in src/conf/virstorageobj.c.
+    """
+    virtual, plain = (
+        [pool for pool in (one, other) if (pool.adapter.type == "fc_host") is wanted]
+        for wanted in (True, False)
+    )
+    if len(virtual) == 2:
+        first, second = (pool.adapter for pool in virtual)
+        return (first.wwnn, first.wwpn) == (second.wwnn, second.wwpn)
+    hosts = [pool.known_host() for pool in plain]
+    if None in hosts:
+        return False
+    return hosts[0] in (virtual[0].known_hosts() if virtual else hosts[1:])
 
 
 BACKENDS = {"scsi": Scsi}

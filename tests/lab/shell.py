@@ -77,9 +77,9 @@ class Shell:
 
 
 def digest(path: str) -> str:
-    """Return a sum over all of a device."""
+    """Return a sum over all of a device; emulated, SHA-256 takes ten times longer."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import devices
 import pytest
 from devices import MiB, run
 from labshell import LabShell
+from shell import broken, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,6 +225,26 @@ def test_iscsi_portals_that_do_not_answer(shell: LabShell, tmp_path: Path) -> No
         assert not glob.glob("/etc/iscsi/nodes/iqn.2026-11.lab:x")
 
 
+def test_iscsi_starts_that_fail(shell: LabShell) -> None:
+    """There is no session after them."""
+    with clean_target() as target:
+        define_iscsi(shell, target)
+        with without("iscsiadm"):
+            error = shell.fails("pool-start", "p")
+            assert "Cannot find 'iscsiadm' in path" in error
+            assert "hint: install the package open-iscsi" in error
+        with broken("iscsiadm", '[[ "$*" = *--login* ]]'):
+            assert "broken on purpose" in shell.fails("pool-start", "p")
+        assert not glob.glob(f"/etc/iscsi/nodes/{target.iqn}")
+        # half-way: logged in, and then the LUNs cannot be looked for
+        with broken("iscsiadm", '[[ "$*" = *" -R" ]]'):
+            assert "broken on purpose" in shell.fails("pool-start", "p")
+        assert devices.sessions() == []
+        shell.as_nobody_fails("pool-start", "p")
+        assert devices.sessions() == []
+        assert shell.state("p") == "inactive"
+
+
 # SCSI hosts
 
 PSEUDO = "/sys/bus/pseudo/drivers/scsi_debug"
@@ -277,6 +298,8 @@ def test_scsi_host_that_goes_away(shell: LabShell) -> None:
         shell.ok("pool-define-as", "q", "scsi", "--adapter-name", "host99", "--target", "/dev")
         scan = "/sys/class/scsi_host/host99/scan"
         assert f"Could not open '{scan}' to trigger host scan" in shell.fails("pool-start", "q")
+        error = shell.as_nobody_fails("pool-refresh", "p")
+        assert "to trigger host scan: Permission denied" in error
         tell(f"{PSEUDO}/add_host", "-1")
         devices.wait_for("a host less", lambda: len(devices.scsi_debug_hosts()) == 1)
         assert " p " not in shell.ok("pool-list", "--all")
@@ -290,6 +313,10 @@ def test_mpath_life(shell: LabShell, tmp_path: Path) -> None:
         "error: XML error: missing storage pool target path\n"
     )
     shell.ok("pool-define-as", "p", "mpath", "--target", "/dev/mapper")
+    with without("dmsetup"):
+        assert "Cannot find 'dmsetup' in path" in shell.fails("pool-start", "p")
+    assert "Permission denied" in shell.as_nobody_fails("pool-start", "p")
+    assert shell.state("p") == "inactive"
     shell.under("storagectl", "pool-start", "p")
     assert shell.volumes("p") == {}
     with devices.multipath() as found:

@@ -24,7 +24,7 @@ from storagectl.errors import (
 from storagectl.host import Host
 from storagectl.model import Adapter, Device, Pool, Source
 from storagectl.model import Host as Server
-from storagectl.pools import Pools, conflict_keys
+from storagectl.pools import Pools
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Store
 
@@ -386,13 +386,13 @@ A, B, C = Device("/dev/a"), Device("/dev/b"), Device("/dev/c")
             False,
         ),
         (
-            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
-            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
+            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
+            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
             True,
         ),
         (
-            source("iscsi", devices=[Device("iqn.x")], initiator="i1"),
-            source("iscsi", devices=[Device("iqn.x")], initiator="i2"),
+            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
+            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i2"),
             False,
         ),
         (
@@ -409,8 +409,14 @@ A, B, C = Device("/dev/a"), Device("/dev/b"), Device("/dev/c")
         (source("mpath"), source("fs", devices=[A]), False),
     ],
 )
-def test_conflict_matrix(one: Pool, other: Pool, conflict: bool) -> None:
-    assert bool(conflict_keys(one) & conflict_keys(other)) == conflict
+def test_conflict_matrix(pools: Pools, one: Pool, other: Pool, conflict: bool) -> None:
+    pools.define(one.replace(name="one"))
+    again = other.replace(name="other", uuid=UUID.format(2))
+    if conflict:
+        words = message(lambda: pools.define(again), OperationFailed)
+        assert words == "operation failed: Storage source conflict with pool: 'one'"
+    else:
+        pools.define(again)
 
 
 # Types that we do not serve

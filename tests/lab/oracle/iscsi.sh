@@ -104,8 +104,7 @@ t pool-destroy orc-me
 # what isn't there
 t pool-create-as orc-none iscsi --source-host 127.0.0.1 --source-dev iqn.2024-01.lab:none --target $P
 t pool-create-as orc-path iscsi --source-host 127.0.0.1 --source-dev "$TARGET" --target "$W"
-sed "s/orc-full/orc-port/; /<auth/d; /<initiator/d" "$X/full" >"$X/port"
-t pool-create "$X/port"
+# not here: a portal that nobody listens at, for virsh and its daemon then hang for minutes
 t pool-list --all
 s "iscsiadm --mode session"
 exit 0

@@ -10,7 +10,7 @@ from fakehost import FakeHost
 
 from storagectl.backends import devices, scsi, vhba
 from storagectl.backends.iscsi import Iscsi
-from storagectl.backends.scsi import Scsi, find_luns
+from storagectl.backends.scsi import Scsi, find_luns, share_adapter
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -306,6 +306,32 @@ def test_a_parent_that_can_have_none(sysfs: Sysfs) -> None:
     sysfs.fc_host("host4", "3" * 16, "4" * 16)
     words = "vport operation 'vport_create' is not supported for host4"
     assert said(OperationInvalid, Scsi(fc_pool(parent="host4"), FakeHost()).start) == words
+
+
+def test_pools_that_share_an_adapter(sysfs: Sysfs) -> None:
+    sysfs.scsi_host(5, unique_id=1)
+    sysfs.fc_host("host3", "parent", "parent")
+    sysfs.fc_host("host9", WWNN, WWPN, parent="host3")
+    address = PciAddress(0, 0, 0x1F, 2)
+    by_address = scsi_pool(parent_address=address, unique_id=1)
+    nowhere = scsi_pool(parent_address=address, unique_id=7)
+    other_vhba = scsi_pool(type="fc_host", wwnn="1", wwpn="2", parent="scsi_host5")
+    for one, other, shared in (
+        (scsi_pool(name="host5"), scsi_pool(name="scsi_host5"), True),
+        (scsi_pool(name="host5"), by_address, True),
+        (scsi_pool(name="host6"), by_address, False),
+        (nowhere, nowhere, False),
+        (fc_pool(), fc_pool(parent="host7"), True),
+        (fc_pool(), other_vhba, False),
+        (fc_pool(parent="host3"), scsi_pool(name="host3"), True),
+        (fc_pool(), scsi_pool(name="host9"), True),
+        (fc_pool(), scsi_pool(name="host3"), True),
+        (fc_pool(), scsi_pool(name="host4"), False),
+        (other_vhba, by_address, True),
+    ):
+        for pair in ((one, other), (other, one)):
+            a, b = (Scsi(pool, FakeHost()) for pool in pair)
+            assert share_adapter(a, b) is shared, pair
 
 
 # iSCSI
