@@ -82,6 +82,10 @@ class OperationFailed(StorageError):
     prefix = "operation failed: "
 
 
+class OperationDenied(StorageError):
+    prefix = "operation forbidden: "
+
+
 class OperationTimeout(StorageError):
     prefix = "Timed out during operation: "
 
