@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -69,8 +68,8 @@ def echo(shell: bool, xml: bool, split: bool, err: bool, string: tuple[str, ...]
             word = "".join(part.replace("\0", ",") + "\n" for part in parts)
         shown.append(word)
     if err:
-        sys.stdout.flush()
-        output.error(" ".join(shown))
+        if shown:
+            output.error(" ".join(shown))
     else:
         output.write(" ".join(shown))
 

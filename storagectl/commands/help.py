@@ -53,7 +53,7 @@ GROUPS = (
 DESCRIPTION = "Prints global help, command specific help, or help for a group of related commands"
 
 
-@command("help", DESCRIPTION[:47] + "\n    " + DESCRIPTION[48:], connects=False, lenient=True)
+@command("help", DESCRIPTION.replace("a group", "a\n    group"), connects=False, lenient=True)
 @option("command", DESCRIPTION, empty=True)
 def help(command: str | None) -> None:
     if not command:
