@@ -5,6 +5,7 @@ All commands of a line are read before the first one runs.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from storagectl.commands import Call, find
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def read(words: Iterable[str | None]) -> list[Call]:
     """Return the commands that words make up; None stands between two of them.
 
+    One whose name begins with # is none.
+
     Raises: UsageError for the first word that is wrong.
     """
     left = iter(words)
@@ -24,13 +27,14 @@ def read(words: Iterable[str | None]) -> list[Call]:
     for name in left:
         if name is None:
             continue
+        own = iter(lambda: next(left, None), None)
+        if name.startswith("#"):
+            deque(own, maxlen=0)
+            continue
         found = find(name)
         if found is None:
             raise UsageError(f"unknown command: '{name}'")
-        own = iter(lambda: next(left, None), None)
         calls.append(Call(found, found.named(own)))
-        for _ in own:
-            pass  # what `help` has not looked at
     return calls
 
 
