@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -78,6 +80,20 @@ class Session:
             output.write(f"\n(Time: {seconds * 1000:.3f} ms)\n\n")
         else:
             self.say("")
+
+
+def read_line(ends: bytes) -> bytes | None:
+    """Return what stdin has up to one of these bytes, None at its end.
+
+    Byte by byte: what follows is for whoever reads next, the shell, a command or a tool.
+    """
+    line = bytearray()
+    stdin = sys.stdin.fileno()
+    while byte := os.read(stdin, 1):
+        if byte in ends:
+            return bytes(line)
+        line += byte
+    return bytes(line) or None
 
 
 MAX_FILE = 10 << 20

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from storagectl.commands import report
 from storagectl.commands.cli import perform
 from storagectl.commands.reader import read, split
+from storagectl.commands.session import read_line
 from storagectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,18 +64,13 @@ def on_terminal() -> bool:
 
 
 def ask_plainly(prompt: str) -> str | None:
-    """Return the next line of stdin, shown after the prompt as virsh does; None at the end.
-
-    Read byte by byte: what follows belongs to the commands, which may read stdin too.
-    """
+    """Return the next line of stdin, shown after the prompt as virsh does; None at the end."""
     sys.stdout.write(prompt)
     sys.stdout.flush()
-    line = bytearray()
-    while (byte := os.read(0, 1)) not in (b"\n", b"\r", b""):
-        line += byte
-    if not byte and not line:
+    line = read_line(b"\r\n")
+    if line is None:
         return None
-    shown = os.fsdecode(bytes(line.replace(b"\0", b"")))
+    shown = os.fsdecode(line.replace(b"\0", b""))
     sys.stdout.write(shown + "\n")
     return shown
 

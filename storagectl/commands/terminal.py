@@ -51,9 +51,8 @@ class Terminal:
         """Return one of what a word can become; readline asks with growing `state`."""
         if state == 0:
             before = readline.get_line_buffer()[: readline.get_begidx()]
-            self.offered = [word for word in self.offers(before) if word.startswith(text)]
-            if not self.offered:
-                self.offered = files(text)
+            offered = [word for word in self.offers(before) if word.startswith(text)]
+            self.offered = [word for word in offered or files(text) if is_plain(word)]
             if len(self.offered) == 1 and not self.offered[0].endswith("/"):
                 self.offered = [self.offered[0] + " "]
         return self.offered[state] if state < len(self.offered) else None
@@ -106,6 +105,14 @@ class Terminal:
                     for volume in session.volumes.all(pool, details=False)
                 ]  # fmt: skip
         return []
+
+
+def is_plain(word: str) -> bool:
+    """Tell whether a word may be typed as it is, and shown."""
+    try:
+        return word.isprintable() and list(split(word)) == [word]
+    except StorageError:
+        return False
 
 
 def files(text: str) -> list[str]:
