@@ -58,7 +58,7 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
-    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
+    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
 end
 function __storagectl_options --argument-names command
     switch $command

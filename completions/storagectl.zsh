@@ -59,7 +59,7 @@ _storagectl_tables() {
         'vol-upload:upload file contents to a volume'
         'vol-wipe:wipe a vol'
     )
-    program_options=(-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
+    program_options=(-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
     options_of=(
         autostart 'timing:flag'
         cd 'dir:folder'

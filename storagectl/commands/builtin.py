@@ -106,7 +106,7 @@ def connect(session: Session, name: str | None, readonly: bool) -> None:
     uri = settings.connected_to if name is None else name or default_uri()
     serves_system(uri)
     settings.uri = uri
-    settings.readonly = readonly
+    settings.readonly = readonly or (name is None and settings.readonly)
 
 
 @command("uri", "")

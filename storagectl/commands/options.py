@@ -50,6 +50,7 @@ OPTIONS = (
         "number of possible missed keepalive messages" + NO_MEANING,
     ),
     ProgramOption("l", "log", "FILE", "output logging to file"),
+    ProgramOption("", "no-pkttyagent", "", "suppress registration of pkttyagent" + NO_MEANING),
     ProgramOption("q", "quiet", "", "quiet mode"),
     ProgramOption("r", "readonly", "", "connect readonly"),
     ProgramOption("", "root", "=DIR", "definitions and state below DIR, not in /etc and /run"),
@@ -151,6 +152,8 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
                 settings.readonly = True
             case "timing":
                 settings.timing = True
+            case "no-pkttyagent":
+                pass
             case "root":
                 settings.root = value
             case "help":

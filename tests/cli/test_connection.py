@@ -245,6 +245,10 @@ def test_errors_are_logged(state: Path, tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 3
 
 
+def test_an_option_of_newer_virsh() -> None:
+    assert storagectl(None, "--no-pkttyagent", "echo", "a") == (0, "a\n", "")
+
+
 def test_the_version_in_its_forms() -> None:
     short = storagectl(None, "-v").stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", short)
