@@ -25,6 +25,7 @@ LINES = [
     line for line in (HERE / "calls.txt").read_text().splitlines() if line and line[:2] != "# "
 ]
 RECORDED = HERE / "calls.json"
+DAEMON = re.compile("(storage|qemu)[+a-z]*:/")
 TIME = re.compile(r"\(Time: \d+\.\d{3} ms\)")
 
 
@@ -54,7 +55,8 @@ def environment() -> dict[str, str]:
 
 
 def virsh(line: str) -> Answer:
-    found = answer(["virsh"], line, environment())
+    env = {**environment(), "VIRSH_DEFAULT_CONNECT_URI": "test:///default"}
+    found = answer(["virsh"], line, env)
     return found._replace(stdout=renamed(found.stdout))
 
 
@@ -112,7 +114,7 @@ def test_reads_stdin_as_virsh(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 @pytest.mark.skipif(shutil.which("virsh") is None, reason="needs virsh")
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", [line for line in LINES if not DAEMON.search(line)])
 def test_virsh_answers_as_recorded(line: str) -> None:
     assert virsh(line) == recorded()[line]
 
