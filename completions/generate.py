@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import click
-
-from storagectl.commands import COMMANDS, Commands, Flag, Value, option_name
-from storagectl.commands.cli import cli
+from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import WIPE_ALGORITHMS
 
@@ -38,6 +36,9 @@ VALUES = {
     "format": "volume-format",
     "srcSpec": "file",
     "inputpool": "pool-active",
+    "command": "text",
+    "dir": "folder",
+    "log": "file",
     "root": "folder",
     "source-dev": "file",
     "source-format": "pool-format",
@@ -73,7 +74,7 @@ def unique(found: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def kind(command: str, param: click.Option) -> str:
+def kind(command: str, param: Flag | Value) -> str:
     """Return what the value of an option can be; flag where it has none."""
     name = option_name(param)
     if param.is_flag:
@@ -92,7 +93,7 @@ def options(command: str) -> list[str]:
 
     `=` after the kind: may not be given by position; `+`: may be given again.
     """
-    found = Commands("storagectl").get_command(click.Context(cli), command)
+    found = find(command)
     assert found is not None
     return [
         f"{option_name(param)}:{kind(command, param)}"
@@ -105,11 +106,12 @@ def options(command: str) -> list[str]:
 
 def program_options() -> list[str]:
     """Return the options before the command: `--name:kind`, the short ones as well."""
-    return [
-        f"{name}:{'flag' if param.is_flag or param.is_eager else kind('', param)}"
-        for param in cli.get_params(click.Context(cli))
-        if isinstance(param, click.Option)
-        for name in param.opts
+    kinds = [
+        (row, VALUES.get(row.long, "text") if row.value[:1] not in ("", "[") else "flag")
+        for row in OPTIONS
+    ]
+    return [f"-{row.short}:{kind}" for row, kind in kinds if row.short] + [
+        f"--{row.long}:{kind}" for row, kind in kinds if row.long
     ]
 
 

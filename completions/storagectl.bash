@@ -5,13 +5,18 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart find-storage-pool-sources find-storage-pool-sources-as pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
-_storagectl_program_options='-q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag'
+_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
+_storagectl_program_options='-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
         autostart) options='timing:flag' ;;
+        cd) options='dir:folder' ;;
+        connect) options='name:text readonly:flag' ;;
+        echo) options='shell:flag xml:flag split:flag err:flag string:text+' ;;
+        exit) options='' ;;
         find-storage-pool-sources) options='type:pool-type srcSpec:file' ;;
         find-storage-pool-sources-as) options='type:pool-type host:text port:text initiator:text' ;;
+        help) options='command:text' ;;
         pool-autostart) options='pool:pool-all disable:flag' ;;
         pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag' ;;
         pool-capabilities) options='' ;;
@@ -30,12 +35,15 @@ _storagectl_options() { # COMMAND: sets options
         pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag' ;;
         pool-undefine) options='pool:pool-inactive' ;;
         pool-uuid) options='pool:pool-all' ;;
+        pwd) options='' ;;
+        quit) options='' ;;
         secret-define) options='file:file validate:flag' ;;
         secret-dumpxml) options='secret:text xpath:text= wrap:flag' ;;
         secret-get-value) options='secret:text plain:flag' ;;
         secret-list) options='ephemeral:flag no-ephemeral:flag private:flag no-private:flag' ;;
         secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text' ;;
         secret-undefine) options='secret:text' ;;
+        uri) options='' ;;
         vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag' ;;
         vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag' ;;
         vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag' ;;

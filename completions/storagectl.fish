@@ -6,8 +6,13 @@
 # Written by completions/generate.py.
 function __storagectl_commands
     printf '%s\t%s\n' autostart 'start every inactive pool that is marked as autostarted'
+    printf '%s\t%s\n' cd 'change the current directory'
+    printf '%s\t%s\n' connect '(re)connect to hypervisor'
+    printf '%s\t%s\n' echo 'echo arguments. Used for internal testing.'
+    printf '%s\t%s\n' exit 'quit this interactive terminal'
     printf '%s\t%s\n' find-storage-pool-sources 'discover potential storage pool sources'
     printf '%s\t%s\n' find-storage-pool-sources-as 'find potential storage pool sources'
+    printf '%s\t%s\n' help 'print help'
     printf '%s\t%s\n' pool-autostart 'autostart a pool'
     printf '%s\t%s\n' pool-build 'build a pool'
     printf '%s\t%s\n' pool-capabilities 'storage pool capabilities'
@@ -26,12 +31,15 @@ function __storagectl_commands
     printf '%s\t%s\n' pool-start 'start a (previously defined) inactive pool'
     printf '%s\t%s\n' pool-undefine 'undefine an inactive pool'
     printf '%s\t%s\n' pool-uuid 'convert a pool name to pool UUID'
+    printf '%s\t%s\n' pwd 'print the current directory'
+    printf '%s\t%s\n' quit 'quit this interactive terminal'
     printf '%s\t%s\n' secret-define 'define or modify a secret from an XML file'
     printf '%s\t%s\n' secret-dumpxml 'secret attributes in XML'
     printf '%s\t%s\n' secret-get-value 'Output a secret value'
     printf '%s\t%s\n' secret-list 'list secrets'
     printf '%s\t%s\n' secret-set-value 'set a secret value'
     printf '%s\t%s\n' secret-undefine 'undefine a secret'
+    printf '%s\t%s\n' uri 'print the hypervisor canonical URI'
     printf '%s\t%s\n' vol-clone 'clone a volume.'
     printf '%s\t%s\n' vol-create 'create a vol from an XML file'
     printf '%s\t%s\n' vol-create-as 'create a volume from a set of args'
@@ -50,16 +58,24 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
-    printf '%s\n' -q:flag --quiet:flag --root:folder -v:flag --version:flag -h:flag --help:flag
+    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
 end
 function __storagectl_options --argument-names command
     switch $command
         case autostart
             printf '%s\n' timing:flag
+        case cd
+            printf '%s\n' dir:folder
+        case connect
+            printf '%s\n' name:text readonly:flag
+        case echo
+            printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+
         case find-storage-pool-sources
             printf '%s\n' type:pool-type srcSpec:file
         case find-storage-pool-sources-as
             printf '%s\n' type:pool-type host:text port:text initiator:text
+        case help
+            printf '%s\n' command:text
         case pool-autostart
             printf '%s\n' pool:pool-all disable:flag
         case pool-build

@@ -13,11 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import click
-
 from storagectl import __version__
-from storagectl.commands import COMMANDS, Commands, Flag, Value, option_name
-from storagectl.commands.cli import cli
+from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES, PoolType
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,13 +34,6 @@ GROUPS = (
 )
 
 
-def command(name: str) -> click.Command:
-    """Return a command by its name."""
-    found = Commands("storagectl").get_command(click.Context(cli), name)
-    assert found is not None
-    return found
-
-
 def roff(text: str) -> str:
     """Return text as roff takes it; a line never begins with what roff reads as a request."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
@@ -54,19 +45,19 @@ def synopsis_words(param: Flag | Value) -> str:
     name = roff(f"--{option_name(param)}")
     if isinstance(param, Flag):
         return f"[\\fB{name}\\fR]"
+    if param.rest:
+        return f"[\\fI{roff(option_name(param))}\\fR]..."
     if param.required:
         return f"\\fI{roff(option_name(param))}\\fR"
     dots = "..." if param.multiple else ""
     return f"[\\fB{name}\\fR \\fI{param.value_name}\\fR]{dots}"
 
 
-def option_lines(param: click.Option) -> list[str]:
+def option_lines(param: Flag | Value) -> list[str]:
     """Return an option and its help as a tagged paragraph."""
-    names = ", ".join(f"\\fB{roff(name)}\\fR" for name in param.opts)
+    names = f"\\fB{roff('--' + option_name(param))}\\fR"
     if isinstance(param, Value):
         names += f" \\fI{param.value_name}\\fR"
-    elif param.metavar:
-        names += f" \\fI{param.metavar}\\fR"
     return [".TP", names, roff(sentence(param.help or ""))]
 
 
@@ -77,7 +68,8 @@ def sentence(words: str) -> str:
 
 def command_lines(name: str) -> list[str]:
     """Return the section of one command."""
-    found = command(name)
+    found = find(name)
+    assert found is not None
     params = [param for param in found.params if isinstance(param, Flag | Value)]
     lines = [f".SS {roff(name)}", f"\\fB{roff(name)}\\fR"]
     lines += [synopsis_words(param) for param in params]
@@ -104,9 +96,17 @@ def commands_text() -> str:
 def global_options_text() -> str:
     """Return the options that stand before the command."""
     lines: list[str] = []
-    for param in cli.get_params(click.Context(cli)):
-        if isinstance(param, click.Option):
-            lines += option_lines(param)
+    for row in OPTIONS:
+        names = [f"-{row.short}"] * bool(row.short) + [f"--{row.long}"] * bool(row.long)
+        text = ", ".join(f"\\fB{roff(name)}\\fR" for name in names)
+        if row.value:
+            text += row.value[0] if row.value[0] == "[" else " "
+            text += (
+                f"\\fI{row.value.strip('=<>')}\\fR"
+                if row.value[0] != "["
+                else (f"=\\fI{row.value.strip('[=]')}\\fR]")
+            )
+        lines += [".TP", text, roff(sentence(row.help))]
     return "\n".join(lines)
 
 

@@ -45,29 +45,20 @@ def run(args: list[str]) -> int:
     """Run the command line and return the exit status."""
     import signal
 
-    import click
-
-    from storagectl.commands import report
-    from storagectl.commands.cli import cli
-    from storagectl.errors import StorageError, UsageError
+    from storagectl.commands import cli, report
+    from storagectl.errors import StorageError
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
-        status = cli.main(args, prog_name="storagectl", standalone_mode=False)
+        succeeded = cli.main(args)
         sys.stdout.flush()
     except StorageError as error:
         report(error)
         return EXIT_FAILURE
-    except click.NoSuchOption as error:
-        report(UsageError(f"unsupported option '{error.option_name}'. See --help."))
-        return EXIT_FAILURE
-    except click.ClickException as error:
-        report(UsageError(error.format_message()))
-        return EXIT_FAILURE
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         close_quietly()
@@ -77,7 +68,7 @@ def run(args: list[str]) -> int:
         named = f": '{error.filename}'" if error.filename else ""
         sys.stderr.write(f"error: {error.strerror}{named}\n")
         return EXIT_FAILURE
-    return status if isinstance(status, int) else 0
+    return 0 if succeeded else EXIT_FAILURE
 
 
 def fill_closed_streams() -> None:

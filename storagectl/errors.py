@@ -43,9 +43,10 @@ class UsageError(ClientError):
 
     def __init__(self, *details: str) -> None:
         super().__init__("\n".join(details))
+        self.details = details
 
     def lines(self) -> list[str]:
-        return self.detail.split("\n")
+        return list(self.details)
 
 
 class SystemFailure(StorageError):
@@ -80,6 +81,10 @@ class OperationInvalid(StorageError):
 
 class OperationFailed(StorageError):
     prefix = "operation failed: "
+
+
+class OperationDenied(StorageError):
+    prefix = "operation forbidden: "
 
 
 class OperationTimeout(StorageError):

@@ -163,9 +163,13 @@ class Pools:
         return entry
 
     @contextlib.contextmanager
-    def changing(self, key: str) -> Iterator[Entry]:
-        """Look a pool up and hold its lock; the entry is read again under the lock."""
+    def changing(self, key: str, function: str) -> Iterator[Entry]:
+        """Look a pool up and hold its lock; the entry is read again under the lock.
+
+        Raises: OperationDenied where no `function` of libvirt may change anything.
+        """
         name = self.find(key).name
+        self.store.require_writable(function)
         with self.store.lock(name):
             yield self.find(name)
 
@@ -178,6 +182,7 @@ class Pools:
 
     def define(self, pool: Pool) -> None:
         """Keep a definition, also of a pool that is running with another one."""
+        self.store.require_writable("virStoragePoolDefineXML")
         backends.load(pool, self.host)
         with self.store.lock(pool.name), self.store.registry():
             self._require_unique(pool, starting=False)
@@ -185,6 +190,7 @@ class Pools:
 
     def create(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
         """Start a pool that need not be defined; it is forgotten when it stops."""
+        self.store.require_writable("virStoragePoolCreateXML")
         backends.load(pool, self.host)
         with self.store.lock(pool.name):
             with self.store.registry():
@@ -194,14 +200,14 @@ class Pools:
 
     def start(self, key: str, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
         """Start an inactive pool, after building it where that is asked for."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolCreate") as entry:
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
             self._start(entry, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
 
     def start_if_inactive(self, key: str) -> bool:
         """Start a pool unless it is active.  Returns: whether it was not."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolCreate") as entry:
             if not entry.active:
                 self._start(entry, build=False, overwrite=False, no_overwrite=False)
                 return True
@@ -264,14 +270,14 @@ class Pools:
 
     def stop(self, key: str) -> None:
         """Stop a running pool.  Data stays; a transient pool is forgotten."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolDestroy") as entry:
             entry.require_active()
             entry.backend.stop()
             self.store.mark_stopped(entry.name)
 
     def build(self, key: str, *, overwrite: bool, no_overwrite: bool) -> None:
         """Build the source or target of an inactive pool."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolBuild") as entry:
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
             if overwrite and no_overwrite:
@@ -285,14 +291,14 @@ class Pools:
 
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolDelete") as entry:
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is still active")
             backends.require(entry.backend, "delete")()
 
     def undefine(self, key: str) -> None:
         """Forget an inactive pool.  What it is made of stays."""
-        with self.changing(key) as entry, self.store.registry():
+        with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is still active")
             self.store.mark_stopped(entry.name)
@@ -300,13 +306,15 @@ class Pools:
 
     def refresh(self, key: str) -> None:
         """Look at a running pool anew; nothing is cached, so this only checks it."""
+        self.find(key)
+        self.store.require_writable("virStoragePoolRefresh")
         with self.using(key) as entry:
             entry.require_active()
             entry.backend.refresh()
 
     def set_autostart(self, key: str, wanted: bool) -> None:
         """Say whether a pool is started at boot."""
-        with self.changing(key) as entry:
+        with self.changing(key, "virStoragePoolSetAutostart") as entry:
             if not entry.persistent:
                 raise InternalError("pool has no config file")
             self.store.set_autostart(entry.name, wanted)
@@ -317,6 +325,7 @@ class Pools:
         Types that need no host read no document.
         Source: libvirt 9.0.0 storageConnectFindPoolSources and what it calls.
         """
+        self.store.require_writable("virConnectFindStoragePoolSources")
         from storagectl.poolxml import parse_source
 
         row = POOL_TYPES.get(kind)

@@ -158,6 +158,7 @@ class Secrets:
 
         Source: libvirt 9.0.0 virSecretObjListAdd.
         """
+        self.store.require_writable("virSecretDefineXML")
         with self.store.registry():
             old = self._by_uuid(secret.uuid)
             if old is None:
@@ -192,6 +193,7 @@ class Secrets:
 
     def undefine(self, secret: SecretDefinition) -> None:
         """Forget a secret and its value."""
+        self.store.require_writable("virSecretUndefine")
         with self.store.registry():
             self._remove(secret)
 
@@ -201,10 +203,12 @@ class Secrets:
 
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value."""
+        self.store.require_writable("virSecretSetValue")
         self._write(secret, VALUE, base64.b64encode(value).decode())
 
     def value(self, secret: SecretDefinition) -> bytes:
         """Return a secret's value, for its owner.  Raises: SecretInvalid, SecretNotFound."""
+        self.store.require_writable("virSecretGetValue")
         if secret.private:
             raise SecretInvalid("secret is private")
         return self._require_value(secret)

@@ -16,9 +16,16 @@ import errno
 import os
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from storagectl.errors import InternalError, ResourceBusy, StorageError, SystemFailure
+from storagectl.errors import (
+    InternalError,
+    OperationDenied,
+    ResourceBusy,
+    StorageError,
+    SystemFailure,
+)
 from storagectl.host import is_staged, system_errors
 
 if TYPE_CHECKING:
@@ -44,12 +51,28 @@ Written by storagectl, which replaces this file: change it with
 class Store:
     """The files of one set of pools: the system's, a user's, or one below `root`."""
 
-    def __init__(self, host: Host, root: str | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        root: str | None = None,
+        *,
+        system: bool | None = None,
+        readonly: bool = False,
+    ) -> None:
         self.host = host
-        self.config, self.run = folders(root)
+        self.readonly = readonly
+        self.config, self.run = folders(root, system=system)
         self.autostart = os.path.join(self.config, "autostart")
         self.markers = os.path.join(self.run, "storage")
         self.locks = os.path.join(self.run, "lock")
+
+    def require_writable(self, function: str) -> None:
+        """Raise OperationDenied, with the name that libvirt has for it, where changes are refused.
+
+        Asked by the rules before each change, and before what reads secret or whole content.
+        """
+        if self.readonly:
+            raise OperationDenied(f"read only access prevents {function}")
 
     def names(self) -> set[str]:
         """Return the names of all pools that have a definition or a marker."""
@@ -72,12 +95,10 @@ class Store:
         return os.path.join(self.config, name + SUFFIX)
 
     def _read(self, folder: str, name: str) -> Pool | None:
-        from storagectl.poolxml import parse_pool
-
         path = os.path.join(folder, name + SUFFIX)
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-                pool = parse_pool(stream.read())
+                pool = parsed(stream.read()).replace()
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except OSError as error:
@@ -204,6 +225,17 @@ class Store:
             os.close(fd)
 
 
+@lru_cache(maxsize=64)
+def parsed(document: bytes) -> Pool:
+    """Return what a definition says.
+
+    The same bytes always say the same: a file is read each time, and understood once.
+    """
+    from storagectl.poolxml import parse_pool
+
+    return parse_pool(document)
+
+
 def warn(text: str) -> None:
     """Tell on stderr about a file of ours that is of no use; the command goes on."""
     sys.stderr.write(f"warning: {text}\n")
@@ -222,8 +254,8 @@ def names_in(folder: str) -> set[str]:
     }
 
 
-def folders(root: str | None) -> tuple[str, str]:
-    """Return the folders of definitions and of runtime state.
+def folders(root: str | None, *, system: bool | None = None) -> tuple[str, str]:
+    """Return the folders of definitions and of runtime state, by default root's or the user's.
 
     Source: XDG Base Directory Specification 0.8 for users; where XDG_RUNTIME_DIR is
     not set the cache folder serves, below the boot's id, so that a reboot still
@@ -234,7 +266,7 @@ def folders(root: str | None) -> tuple[str, str]:
             os.path.join(root, "etc/storagectl/storage"),
             os.path.join(root, "run/storagectl"),
         )
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 if system is None else system:
         return "/etc/storagectl/storage", "/run/storagectl"
     config = user_folder("XDG_CONFIG_HOME", "~/.config")
     run = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -120,6 +120,7 @@ class Volumes:
 
     def create(self, pool: str, volume: Volume, *, metadata: bool) -> None:
         """Create an empty volume in a running pool."""
+        self.pools.store.require_writable("virStorageVolCreateXML")
         with self.pools.using(pool) as entry:
             backend = self._prepare(entry, volume, "create_volume")
             with self._layout(backend), already_exists(backend, volume.name):
@@ -129,6 +130,7 @@ class Volumes:
         self, pool: str, volume: Volume, source: Found, *, metadata: bool, reflink: bool
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
+        self.pools.store.require_writable("virStorageVolCreateXMLFrom")
         with self.pools.using(source.entry.name), self.pools.using(pool) as entry:
             volume.capacity = max(volume.capacity, source.volume.capacity)
             if not volume.allocation_given:
@@ -154,6 +156,7 @@ class Volumes:
 
     def delete(self, found: Found, *, snapshots: bool) -> None:
         """Delete a volume and its data."""
+        self.pools.store.require_writable("virStorageVolDelete")
         with self.pools.using(found.entry.name) as entry:
             entry.require_active()
             method = backends.require(entry.backend, "delete_volume")
@@ -180,6 +183,7 @@ class Volumes:
 
         Source: libvirt 9.0.0 storageVolResize in src/storage/storage_driver.c.
         """
+        self.pools.store.require_writable("virStorageVolResize")
         with self.pools.using(found.entry.name) as entry:
             entry.require_active()
             volume = found.volume
@@ -236,6 +240,7 @@ class Volumes:
         Nothing is written when it would not fit.  An image in a format of its own, such as
         qcow2, grows as the data needs.
         """
+        self.pools.store.require_writable("virStorageVolUpload")
         from storagectl.host import bulk
 
         with self.pools.using(found.entry.name), self._opened(found, write=True) as fd:
@@ -260,6 +265,7 @@ class Volumes:
 
     def download(self, found: Found, target: int, *, offset: int, length: int) -> None:
         """Write a volume's content into an open, empty file; holes stay holes."""
+        self.pools.store.require_writable("virStorageVolDownload")
         from storagectl.host import bulk
 
         with self.pools.using(found.entry.name), self._opened(found, write=False) as fd:
@@ -279,6 +285,7 @@ class Volumes:
 
         Source: libvirt 9.0.0 storageBackendVolWipeLocalFile in src/storage/storage_util.c.
         """
+        self.pools.store.require_writable("virStorageVolWipePattern")
         from storagectl.host import bulk
 
         volume = found.volume

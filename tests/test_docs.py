@@ -10,11 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pytest
+from inprocess import storagectl
 
-from storagectl.commands import COMMANDS, Commands, Flag, Value, option_name
-from storagectl.commands.cli import cli
+from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands.help import GROUPS
+from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load(path: str) -> ModuleType:
 
 def options(name: str) -> list[str]:
     """Return the names of a command's options."""
-    found = Commands("storagectl").get_command(click.Context(cli), name)
+    found = find(name)
     assert found is not None
     return [option_name(param) for param in found.params if isinstance(param, Flag | Value)]
 
@@ -84,19 +85,33 @@ def test_command_is_in_the_completion_with_every_option(name: str, shell: str) -
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main([name, "--help"], prog_name="storagectl", standalone_mode=False)
-    shown = capsys.readouterr().out
+def test_help_of_a_command(name: str) -> None:
+    shown = storagectl(None, name, "--help").stdout
     assert f"{name} - {COMMANDS[name].summary}" in shown
     for option in options(name):
-        assert f"--{option}" in shown
+        assert f"--{option}" in shown or f"<{option}>" in shown
 
 
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["--help"], prog_name="storagectl", standalone_mode=False)
-    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
-    for name, info in COMMANDS.items():
-        assert f"{name} {info.summary}" in shown
+def test_help_lists_every_command() -> None:
+    for shown in (storagectl(None, "--help").stdout, storagectl(None, "help").stdout):
+        lines = shown.splitlines()
+        for name, info in COMMANDS.items():
+            assert lines.count(f"    {name:<30} {info.summary}") == 1
+
+
+def test_every_command_is_in_one_group() -> None:
+    names = [name for group in GROUPS for name in group.commands]
+    assert len(names) == len(set(names))
+    assert set(COMMANDS) <= set(names)
+
+
+def test_every_option_of_the_program_is_in_the_help_and_the_manual_page() -> None:
+    shown = storagectl(None, "--help").stdout
+    lines = section("OPTIONS", "SH").splitlines()
+    for row in OPTIONS:
+        assert f"{row.label()}" in shown
+        for name in filter(None, (row.short and f"-{row.short}", row.long and f"--{row.long}")):
+            assert any(re.search(rf"(^|, ){name}($|[ ,\[])", line) for line in lines), name
 
 
 @pytest.mark.parametrize("type", SERVED)

@@ -8,6 +8,7 @@ that takes a value may also be given by its position.
 from __future__ import annotations
 
 import sys
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,9 +19,9 @@ from storagectl.errors import ClientError, StorageError, UsageError
 from storagectl.units import COMMAND_LIMIT, LONGEST_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from storagectl.commands.session import Session
+    from storagectl.commands.session import Session, Settings
 
 
 class CommandInfo(NamedTuple):
@@ -34,12 +35,17 @@ COMMANDS = {
     "autostart": CommandInfo(
         "pool_life", "start every inactive pool that is marked as autostarted"
     ),
+    "cd": CommandInfo("builtin", "change the current directory"),
+    "connect": CommandInfo("builtin", "(re)connect to hypervisor"),
+    "echo": CommandInfo("builtin", "echo arguments. Used for internal testing."),
+    "exit": CommandInfo("builtin", "quit this interactive terminal"),
     "find-storage-pool-sources": CommandInfo(
         "pool_sources", "discover potential storage pool sources"
     ),
     "find-storage-pool-sources-as": CommandInfo(
         "pool_sources", "find potential storage pool sources"
     ),
+    "help": CommandInfo("help", "print help"),
     "pool-autostart": CommandInfo("pool_life", "autostart a pool"),
     "pool-build": CommandInfo("pool_life", "build a pool"),
     "pool-capabilities": CommandInfo("pool_show", "storage pool capabilities"),
@@ -62,12 +68,15 @@ COMMANDS = {
     "pool-start": CommandInfo("pool_life", "start a (previously defined) inactive pool"),
     "pool-undefine": CommandInfo("pool_life", "undefine an inactive pool"),
     "pool-uuid": CommandInfo("pool_show", "convert a pool name to pool UUID"),
+    "pwd": CommandInfo("builtin", "print the current directory"),
+    "quit": CommandInfo("builtin", "quit this interactive terminal"),
     "secret-define": CommandInfo("secret", "define or modify a secret from an XML file"),
     "secret-dumpxml": CommandInfo("secret", "secret attributes in XML"),
     "secret-get-value": CommandInfo("secret", "Output a secret value"),
     "secret-list": CommandInfo("secret", "list secrets"),
     "secret-set-value": CommandInfo("secret", "set a secret value"),
     "secret-undefine": CommandInfo("secret", "undefine a secret"),
+    "uri": CommandInfo("builtin", "print the hypervisor canonical URI"),
     "vol-clone": CommandInfo("vol_create", "clone a volume."),
     "vol-create": CommandInfo("vol_create", "create a vol from an XML file"),
     "vol-create-as": CommandInfo("vol_create", "create a volume from a set of args"),
@@ -112,17 +121,22 @@ class Value(Option):
         help: str,
         named_only: bool = False,
         number: bool = False,
+        multiple: bool = False,
         wraps: bool = False,
+        rest: bool = False,
+        empty: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(declarations, help=help, **settings)
+        super().__init__(declarations, help=help, multiple=multiple or rest, **settings)
         self.named_only = named_only
         self.wraps = wraps
+        self.rest = rest
+        self.empty = empty
         self.value_name = "number" if number else "string"
 
     def check(self, text: str) -> None:
         """Raise ClientError, in virsh's words, for a value that is never right."""
-        if not text:
+        if not text and not self.empty:
             raise ClientError(
                 f"Failed to get option '{option_name(self)}': Option argument is empty"
             )
@@ -166,10 +180,13 @@ def value(
     wraps: bool = False,
     named_only: bool = False,
     multiple: bool = False,
+    rest: bool = False,
+    empty: bool = False,
 ) -> Callable[[Any], Any]:
     """Declare an option with a value, which may be given by position as well.
 
-    A number that `wraps` may be negative, as virsh's --length -1 for all.
+    A number that `wraps` may be negative, as virsh's --length -1 for all.  One that takes
+    the `rest` has all words that no other option takes.  `empty` lets it be empty.
     """
     return click.option(
         f"--{name}",
@@ -181,6 +198,8 @@ def value(
         wraps=wraps,
         named_only=named_only,
         multiple=multiple,
+        rest=rest,
+        empty=empty,
     )
 
 
@@ -188,23 +207,78 @@ class Command(click.Command):
     """A command that reads its arguments and reports its errors as virsh does."""
 
     failure: str | None = None
+    connects = True
+    lenient = False
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if ctx.resilient_parsing:
-            return super().parse_args(ctx, args)
-        session: Session = ctx.obj
-        named = self.named(args)
-        if named is None:
-            output.write(self.get_help(ctx) + "\n\n")
-            session.finish()
-            ctx.exit()
+    def run(self, settings: Settings, named: Sequence[str] | None) -> bool:
+        """Run with arguments that `named` has read.  Returns: whether it succeeded."""
+        from storagectl.commands.session import Session
+
+        session = Session(settings)
+        before = time.monotonic()
         try:
-            self.check_values(named)
+            if named is None:
+                self.show_help()
+            else:
+                if self.connects:
+                    session.connect()
+                self.check_values(named)
+                self.call(session, self.values(named))
         except StorageError as error:
             report(error)
-            session.finish()
-            ctx.exit(1)
-        return super().parse_args(ctx, named)
+        except click.exceptions.Exit as done:
+            return done.exit_code == 0
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            report(ClientError(f"{error.strerror}: '{error.filename}'"))
+        else:
+            return True
+        finally:
+            if not settings.ended:
+                session.finish(time.monotonic() - before)
+        return False
+
+    def show_help(self) -> None:
+        """Print what the command does, in virsh's layout."""
+        from storagectl.commands.help import command_help
+
+        output.write(command_help(self))
+
+    def values(self, named: Sequence[str]) -> dict[str, Any]:
+        """Return the value of every option, by the name that the function has for it."""
+        values: dict[str, Any] = {}
+        by_option: dict[str, Option] = {}
+        for param in self.params:
+            assert isinstance(param, Flag | Value)
+            assert param.name is not None
+            by_option[option_name(param)] = param
+            values[param.name] = (
+                False if isinstance(param, Flag) else () if param.multiple else None
+            )
+        for word in named:
+            name, _, text = word.removeprefix("--").partition("=")
+            param = by_option[name]
+            assert param.name is not None
+            if isinstance(param, Flag):
+                values[param.name] = True
+            elif param.multiple:
+                values[param.name] += (text,)
+            else:
+                number = isinstance(param, Value) and param.value_name == "number"
+                values[param.name] = int(text) if number else text
+        return values
+
+    def call(self, session: Session, values: dict[str, Any]) -> None:
+        """Call the function; its errors get the command's first line."""
+        assert self.callback is not None
+        try:
+            with click.Context(self, obj=session):
+                self.callback(**values)
+        except StorageError as error:
+            if error.action is None and self.failure:
+                error.action = self.failure.format(**values)
+            raise
 
     def check_values(self, named: Sequence[str]) -> None:
         """Raise ClientError for a value that its option never takes."""
@@ -214,8 +288,10 @@ class Command(click.Command):
             if equals:
                 options[name].check(text)
 
-    def named(self, args: Sequence[str]) -> list[str] | None:
+    def named(self, args: Iterable[str]) -> list[str] | None:
         """Return the arguments with every value named (`--pool=d1`); None asks for help.
+
+        No word is taken from `args` before those in front of it have been understood.
 
         Raises: UsageError in virsh's words.
         Source: libvirt 9.0.0 vshCommandParse and vshCmddefGetOption in tools/vsh.c.
@@ -223,19 +299,20 @@ class Command(click.Command):
         options = {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
         given: list[str] = []
         seen: set[str] = set()
-        rest = list(args)
+        rest = iter(args)
         only_data = False
-        while rest:
-            word = rest.pop(0)
+        for word in rest:
             if word == "--" and not only_data:
                 only_data = True
                 continue
             if only_data or not (word.startswith("--") and is_alphanumeric(word[2:3])):
                 name = next(
                     (n for n, p in options.items()
-                     if isinstance(p, Value) and n not in seen and not p.named_only),
+                     if isinstance(p, Value) and (n not in seen or p.rest) and not p.named_only),
                     None,
                 )  # fmt: skip
+                if name is None and self.lenient:
+                    continue
                 if name is None:
                     raise UsageError(f"unexpected data '{word}'")
                 given.append(f"--{name}={word}")
@@ -243,6 +320,8 @@ class Command(click.Command):
                 continue
             name, equals, data = word[2:].partition("=")
             option = options.get(name)
+            if option is None and name != "help" and self.lenient:
+                continue
             if option is None and name != "help":
                 raise UsageError(f"command '{self.name}' doesn't support option --{name}")
             if option and name in seen and not option.multiple:
@@ -254,9 +333,10 @@ class Command(click.Command):
                 given.append(word)
             else:
                 if not equals:
-                    if not rest:
+                    following = next(rest, None)
+                    if following is None:
                         raise UsageError(f"expected syntax: --{name} <{option.value_name}>")
-                    data = rest.pop(0)
+                    data = following
                 given.append(f"--{name}={data}")
         if "help" in seen:
             return None
@@ -267,101 +347,54 @@ class Command(click.Command):
             )
         return given
 
-    def invoke(self, ctx: click.Context) -> Any:
-        session: Session = ctx.obj
-        try:
-            return super().invoke(ctx)
-        except StorageError as error:
-            if error.action is None and self.failure:
-                error.action = self.failure.format(**ctx.params)
-            report(error)
-            ctx.exit(1)
-        finally:
-            session.finish()
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        assert self.name is not None
-        words = [self.name]
-        rows = []
-        for param in self.params:
-            if not isinstance(param, Flag | Value):
-                continue
-            name = option_name(param)
-            label = f"--{name}"
-            if isinstance(param, Flag):
-                words.append(f"[--{name}]")
-            elif param.required:
-                words.append(f"<{name}>")
-                label = f"[--{name}] <{param.value_name}>"
-            else:
-                words.append(f"[--{name} <{param.value_name}>]")
-                label = f"--{name} <{param.value_name}>"
-            rows.append(f"    {label:<15}  {param.help}\n")
-        formatter.write(
-            f"  NAME\n    {self.name} - {COMMANDS[self.name].summary}\n\n"
-            f"  SYNOPSIS\n    {' '.join(words)}\n"
-        )
-        if self.help:
-            formatter.write(f"\n  DESCRIPTION\n    {self.help}\n")
-        if rows:
-            formatter.write("\n  OPTIONS\n" + "".join(rows))
-        formatter.write("\n")
+class Call(NamedTuple):
+    """A command and what it was given, all options named; None asks for its help."""
+
+    command: Command
+    named: list[str] | None
+
+    def run(self, settings: Settings) -> bool:
+        return self.command.run(settings, self.named)
 
 
-def command(name: str, summary: str, failure: str | None = None) -> Callable[[Any], Any]:
-    """Make a function a command; `failure` is the first line of its errors."""
+def find(name: str) -> Command | None:
+    """Return a command by its name, imported now; None where there is none."""
+    info = COMMANDS.get(name)
+    if info is None:
+        return None
+    module = import_module(f"storagectl.commands.{info.module}")
+    found: Command = getattr(module, name.replace("-", "_"))
+    return found
+
+
+def command(
+    name: str,
+    summary: str,
+    failure: str | None = None,
+    *,
+    connects: bool = True,
+    lenient: bool = False,
+) -> Callable[[Any], Any]:
+    """Make a function a command; `failure` is the first line of its errors.
+
+    One that is `lenient` passes over words that it does not know.
+    """
 
     def declare(function: Any) -> Command:
         made = click.command(name, cls=Command, help=summary, add_help_option=False)(function)
         made.failure = failure
+        made.connects = connects
+        made.lenient = lenient
         return made
 
     return declare
-
-
-# click imports difflib before it finds that an option of one letter is none of its long ones.
-SHORT_OPTIONS = {"-q": "--quiet", "-v": "--version", "-h": "--help"}
-
-
-class Commands(click.Group):
-    """All commands, each imported when it is asked for."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words: list[str] = []
-        while len(words) < len(args) and (word := args[len(words)]).startswith("-"):
-            words.append(SHORT_OPTIONS.get(word, word))
-            if word == "--root":
-                words += args[len(words) : len(words) + 1]
-        return super().parse_args(ctx, [*words, *args[len(words) :]])
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        info = COMMANDS.get(cmd_name)
-        if info is None:
-            return None
-        module = import_module(f"storagectl.commands.{info.module}")
-        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        found = self.get_command(ctx, args[0])
-        if found is None and not ctx.resilient_parsing:
-            raise UsageError(f"unknown command: '{args[0]}'")
-        return args[0], found, args[1:]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, info.summary) for name, info in COMMANDS.items()])
 
 
 def report(error: StorageError) -> None:
     """Print an error as virsh does."""
     sys.stdout.flush()
     for line in error.lines():
-        sys.stderr.write(f"error: {line}\n")
+        output.error(line)
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")

@@ -1,44 +1,53 @@
-"""The program's own options."""
+"""The program from its arguments to its exit status: options, then commands, then the shell."""
 
 from __future__ import annotations
 
-import click
+from typing import TYPE_CHECKING
 
-from storagectl import __version__
-from storagectl.commands import Commands, Flag, Option, output
-from storagectl.commands.session import Session
+from storagectl.commands import output
+from storagectl.commands.options import apply
+from storagectl.commands.reader import read, split
+from storagectl.commands.session import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        output.write(__version__ + "\n")
-        ctx.exit()
-
-
-def show_help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        output.write(ctx.get_help() + "\n")
-        ctx.exit()
+    from storagectl.commands import Call
 
 
-@click.group(cls=Commands, no_args_is_help=True, add_help_option=False)
-@click.option("-q", "--quiet", cls=Flag, help="leave out what only people read")
-@click.option(
-    "--root", cls=Option, metavar="DIR", envvar="STORAGECTL_ROOT",
-    help="keep definitions and state below DIR instead of /etc and /run",
-)  # fmt: skip
-@click.option(
-    "-v", "--version", cls=Flag, help="show the version and exit",
-    is_eager=True, expose_value=False, callback=version,
-)  # fmt: skip
-@click.option(
-    "-h", "--help", cls=Flag, help="show this page and exit",
-    is_eager=True, expose_value=False, callback=show_help,
-)  # fmt: skip
-@click.pass_context
-def cli(ctx: click.Context, quiet: bool, root: str | None) -> None:
-    """Storage pools and volumes for virtual machines.
+def main(args: list[str]) -> bool:
+    """Run what the arguments say.  Returns: whether the last command succeeded.
 
-    The commands, their output and their exit status are those of virsh.
+    A single word after the options is a text of its own: `"pool-list; vol-list images"`.
     """
-    ctx.obj = Session(root=root, quiet=quiet)
+    output.log_path = None
+    settings = Settings()
+    words = apply(settings, args)
+    if words is None:
+        return True
+    if words == [""]:
+        return False
+    calls = read(split(words[0]) if len(words) == 1 else words)
+    if settings.uri:
+        from storagectl.commands.connection import serves_system
+
+        serves_system(settings.uri)
+    if not words:
+        from storagectl.commands.shell import converse
+
+        converse(settings)
+        return True
+    return perform(calls, settings)
+
+
+def perform(calls: Sequence[Call], settings: Settings) -> bool:
+    """Run commands in turn, whatever the ones before came to.  Returns: whether the last succeeded.
+
+    `quit` ends it.
+    """
+    succeeded = True
+    for call in calls:
+        succeeded = call.run(settings)
+        if settings.ended:
+            break
+    return succeeded

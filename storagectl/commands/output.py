@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import time
 import unicodedata
 from typing import TYPE_CHECKING
 
+from storagectl.errors import UsageError
 from storagectl.units import pretty
 
 if TYPE_CHECKING:
@@ -15,6 +19,37 @@ if TYPE_CHECKING:
 def write(text: str) -> None:
     """Print text as it is."""
     sys.stdout.write(text)
+
+
+log_path: str | None = None
+
+
+def error(line: str) -> None:
+    """Print a line of an error on stderr, and add it to the file that --log names."""
+    sys.stderr.write(f"error: {line}\n")
+    if log_path is not None:
+        log(line)
+
+
+def open_log(path: str) -> None:
+    """Add all errors from now on to a file.  Raises: UsageError where that can't be."""
+    global log_path
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as cause:
+        raise UsageError("failed to open the log file. check the log file path") from cause
+    log_path = os.path.abspath(path)
+
+
+def log(line: str) -> None:
+    """Add a line of an error to the log; one that can't be written is no error."""
+    assert log_path is not None
+    now = time.strftime("%Y.%m.%d %H:%M:%S", time.gmtime())
+    with (
+        contextlib.suppress(OSError),
+        open(log_path, "a", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        stream.write(f"[{now} storagectl {os.getpid()}] ERROR {line}\n")
 
 
 def size(value: int) -> str:

@@ -214,7 +214,7 @@ def pool_edit(session: Session, pool: str) -> None:
                 report(error)
                 answer = ask_again()
                 if answer == "n":
-                    raise SystemExit(1) from error
+                    raise click.exceptions.Exit(1) from error
     session.say(f"Pool {edited.name} XML configuration edited.")
 
 

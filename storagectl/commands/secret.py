@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import command, flag, output, value
-from storagectl.commands.session import exclusive, read_file
+from storagectl.commands.session import exclusive, read_file, read_line
 from storagectl.errors import ClientError, StorageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def asked(prompt: str) -> bytes:
     """Read a value from the terminal, unseen, or a line from stdin; what ends at once is empty."""
     if not sys.stdin.isatty():
         output.write(prompt)
-        return sys.stdin.buffer.readline().rstrip(b"\n")
+        sys.stdout.flush()
+        return read_line(b"\n") or b""
     from getpass import getpass
 
     try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from storagectl.commands import output
+from storagectl.commands.connection import default_uri, serves_system
 from storagectl.errors import ClientError, StorageError
 from storagectl.host import Host
 from storagectl.pools import Pools
@@ -18,13 +21,37 @@ if TYPE_CHECKING:
     from storagectl.volumes import Volumes
 
 
-class Session:
-    """One run of the program."""
+class Settings:
+    """How the program was called.  In the shell, `connect` and `quit` change it."""
 
-    def __init__(self, *, root: str | None = None, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.uri: str | None = None
+        self.readonly = False
+        self.quiet = False
+        self.timing = False
+        self.in_shell = False
+        self.ended = False
+
+    @property
+    def connected_to(self) -> str:
+        return self.uri or default_uri()
+
+
+class Session:
+    """One run of one command; the next one looks at the machine anew."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.quiet = settings.quiet
+
+    def connect(self) -> None:
+        """Find the folders of the pools.  Raises: StorageError for a URI that is not served."""
+        settings = self.settings
+        system = serves_system(settings.connected_to)
         self.host = Host()
-        self.pools = Pools(Store(self.host, root), self.host)
+        store = Store(self.host, settings.root, system=system, readonly=settings.readonly)
+        self.pools = Pools(store, self.host)
 
     @cached_property
     def volumes(self) -> Volumes:
@@ -47,9 +74,26 @@ class Session:
                 error.action = action
             raise
 
-    def finish(self) -> None:
-        """End a command's output as virsh does, with an empty line."""
-        self.say("")
+    def finish(self, seconds: float) -> None:
+        """End a command's output as virsh does, with an empty line or the time it took."""
+        if self.settings.timing:
+            output.write(f"\n(Time: {seconds * 1000:.3f} ms)\n\n")
+        else:
+            self.say("")
+
+
+def read_line(ends: bytes) -> bytes | None:
+    """Return what stdin has up to one of these bytes, None at its end.
+
+    Byte by byte: what follows is for whoever reads next, the shell, a command or a tool.
+    """
+    line = bytearray()
+    stdin = sys.stdin.fileno()
+    while byte := os.read(stdin, 1):
+        if byte in ends:
+            return bytes(line)
+        line += byte
+    return bytes(line) or None
 
 
 MAX_FILE = 10 << 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import re
 import stat
 from typing import TYPE_CHECKING
@@ -227,13 +227,17 @@ def test_values_that_are_no_base64(shell: Shell, value: str) -> None:
 
 def test_values_that_are_asked_for(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.ok("secret-define", shell.define())
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\n")))
-    done = shell.run("secret-set-value", UUID, "--interactive")
-    assert (done.status, done.stdout) == (0, "Enter new value for secret:Secret value set\n\n")
+    reading, writing = os.pipe()
+    os.write(writing, b"abc\n")
+    os.close(writing)
+    with open(reading) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        first = shell.run("secret-set-value", UUID, "--interactive")
+        second = shell.run("secret-set-value", UUID, "--interactive")
+    assert (first.status, first.stdout) == (0, "Enter new value for secret:Secret value set\n\n")
     assert shell.ok("secret-get-value", UUID) == "YWJj\n"
-    done = shell.run("secret-set-value", UUID, "--interactive")
-    assert (done.status, done.stdout) == (1, "Enter new value for secret:\n")
-    assert done.stderr == (
+    assert (second.status, second.stdout) == (1, "Enter new value for secret:\n")
+    assert second.stderr == (
         "error: Failed to set secret value\nerror: value in virSecretSetValue must not be NULL\n"
     )
 

@@ -30,6 +30,7 @@ COSTLY = (
     "rich", "lxml", "subprocess", "inspect", "json", "argparse", "asyncio", "logging", "pathlib",
     "tempfile", "dataclasses", "typing_extensions", "importlib.metadata", "xml", "ctypes",
     "difflib", "shlex", "hashlib", "random", "socket", "urllib", "email", "ast", "dis", "decimal",
+    "readline",
 )  # fmt: skip
 
 
@@ -110,7 +111,11 @@ def test_help_imports_no_command(root: Path) -> None:
     assert "pool-list" in out
     assert {name for name in names if name.startswith("storagectl.commands.")} == {
         "storagectl.commands.cli",
+        "storagectl.commands.connection",
+        "storagectl.commands.help",
+        "storagectl.commands.options",
         "storagectl.commands.output",
+        "storagectl.commands.reader",
         "storagectl.commands.session",
     }
 

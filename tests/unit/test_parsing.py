@@ -7,14 +7,12 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-import click
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inprocess import Answer, storagectl
 
-from storagectl.commands import COMMANDS, Command, Flag, Value, option_name
-from storagectl.commands.cli import cli
+from storagectl.commands import COMMANDS, Command, Flag, Value, find, option_name
 from storagectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +23,8 @@ EMPTY = " Name   State   Autostart\n---------------------------\n\n"
 
 
 def command(name: str) -> Command:
-    found = cli.get_command(click.Context(cli), name)
-    assert isinstance(found, Command)
+    found = find(name)
+    assert found is not None
     return found
 
 
