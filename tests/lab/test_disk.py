@@ -35,22 +35,8 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def disk() -> Iterator[str]:
-    # these rules start a dozen shells for each partition, each time that parted closes the disk
-    with without_rules("55-scsi-sg3_id.rules"), devices.scsi_debug(size=64 * MiB) as (host,):
+    with devices.scsi_debug(size=64 * MiB) as (host,):
         yield host.disks[0]
-
-
-@contextmanager
-def without_rules(name: str) -> Iterator[None]:
-    """Have udev leave a file of rules out."""
-    os.makedirs("/run/udev/rules.d", exist_ok=True)
-    os.symlink("/dev/null", f"/run/udev/rules.d/{name}")
-    run("udevadm", "control", "--reload")
-    try:
-        yield
-    finally:
-        os.remove(f"/run/udev/rules.d/{name}")
-        run("udevadm", "control", "--reload")
 
 
 def define(shell: Shell, device: str, label: str, *more: str, target: str = "/dev") -> None:
