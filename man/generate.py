@@ -21,7 +21,11 @@ from storagectl.pooltypes import POOL_TYPES, PoolType
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "man/storagectl.1"
 TEMPLATE = ROOT / "man/storagectl.1.in"
-INTENDED = (ROOT / "tests/oracle/intended.toml", *sorted(ROOT.glob("tests/lab/oracle/*.toml")))
+INTENDED = (
+    ROOT / "tests/oracle/intended.toml",
+    ROOT / "tests/oracle/corpus/intended.toml",
+    *sorted(ROOT.glob("tests/lab/oracle/*.toml")),
+)
 README = ROOT / "README.md"
 README_START = "<!-- pool types: written by man/generate.py -->\n"
 README_END = "<!-- end of pool types -->\n"

@@ -381,6 +381,8 @@ def _pci_address(node: Node) -> PciAddress:
     for key, number, limit in (("bus", parts[1], 0xFF), ("slot", parts[2], 0x1F)):
         if number > limit:
             raise XmlError(f"Invalid PCI address {key}='{number:#x}', must be <= 0x{limit:X}")
+    if parts[3] > 7 and any(parts[:3]):  # as in libvirt, which takes 0:0:0 for no address
+        raise XmlError(f"Invalid PCI address function={parts[3]:#x}, must be <= 7")
     return PciAddress(*parts)
 
 

@@ -64,7 +64,14 @@ class Node:
         return "".join(found)
 
     def get(self, attribute: str) -> str | None:
-        return self.attributes.get(attribute)
+        """Return an attribute, in whatever namespace, as libxml2's xmlGetProp() does."""
+        found = self.attributes.get(attribute)
+        if found is None:
+            ends = f"}}{attribute}"
+            found = next(
+                (self.attributes[key] for key in self.attributes if key.endswith(ends)), None
+            )
+        return found
 
     def named(self, tag: str) -> list[Node]:
         """Return the child elements with this tag; '*' matches any."""
@@ -90,7 +97,7 @@ class Node:
         if not attribute:
             node = self.find(path)
             return (node.text or None) if node else None
-        values = (node.get(attribute) for node in self.findall(above))
+        values = (node.attributes.get(attribute) for node in self.findall(above))
         return next((value for value in values if value is not None), None) or None
 
 
@@ -239,7 +246,7 @@ def _syntax_error(data: bytes, label: str, line: int, column: int, message: str)
         start += 1
     shown = data[start:].partition(b"\n")[0].partition(b"\r")[0]
     pointer = shown[: offset - start].translate(DASHES) + b"^"
-    source = shown.decode("utf-8", "replace") or "(null)"
+    source = shown.decode("utf-8", "surrogateescape") or "(null)"
     return XmlSyntaxError(f"{label}:{line}: {message}\n{source}\n{pointer.decode()}")
 
 

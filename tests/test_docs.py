@@ -122,7 +122,7 @@ def test_manual_page_has_an_example_of_each_pool_type(type: str) -> None:
 def test_manual_page_has_every_intended_difference() -> None:
     import tomllib
 
-    lists = [ROOT / "tests/oracle/intended.toml", *(ROOT / "tests/lab/oracle").glob("*.toml")]
+    lists = [*(ROOT / "tests/oracle").rglob("*.toml"), *(ROOT / "tests/lab/oracle").glob("*.toml")]
     tables = [tomllib.loads(path.read_text()) for path in lists]
     entries = [entry for table in tables for entry in table.get("intended", [])]
     shown = re.sub(r"\s+", " ", section("DIFFERENCES FROM VIRSH", "SH"))

@@ -260,7 +260,7 @@ def give_away(host: Host, volume: Volume, path: str) -> None:
 
 def size_raw(host: Host, volume: Volume, path: str, fd: int) -> None:
     if volume.nocow:
-        host.set_nocow_of(fd)
+        host.set_nocow_of(fd, path)
     with system_errors(f"cannot extend file '{path}'"):
         truncate(fd, volume.capacity)
 

@@ -336,16 +336,16 @@ class Host:
                 self._change_flag(fd, NOCOW, wanted=False)
         except OSError as error:
             if cow is not None:
-                raise SystemFailure(
-                    f"unable to control COW flag on '{path}', not btrfs: Function not implemented"
-                ) from error
+                raise no_cow_flag(path) from error
         finally:
             os.close(fd)
 
-    def set_nocow_of(self, fd: int) -> None:
-        """Set the no-copy-on-write flag of an empty file where its file system has one."""
-        with contextlib.suppress(OSError):
+    def set_nocow_of(self, fd: int, path: str) -> None:
+        """Set the no-copy-on-write flag of an empty file, which is to be called `path`."""
+        try:
             self._change_flag(fd, NOCOW, wanted=True)
+        except OSError as error:
+            raise no_cow_flag(path) from error
 
     def _change_flag(self, fd: int, flag: int, *, wanted: bool) -> None:
         import fcntl
@@ -637,6 +637,13 @@ def staged_path(folder: str) -> str:
 def is_staged(name: str) -> bool:
     """Tell whether a file name is that of an unfinished file of ours."""
     return name.startswith(STAGED_PREFIX) and name.endswith(STAGED_SUFFIX)
+
+
+def no_cow_flag(path: str) -> SystemFailure:
+    """Return libvirt's error where a file system has no such flag."""
+    return SystemFailure(
+        f"unable to control COW flag on '{path}', not btrfs: Function not implemented"
+    )
 
 
 @contextlib.contextmanager

@@ -414,9 +414,9 @@ def load_intended(path: Path = INTENDED) -> list[Intended]:
     entries = [Intended(**table) for table in tomllib.loads(path.read_text()).get("intended", [])]
     for entry in entries:
         if not entry.reason.strip() or not (entry.match or entry.label or entry.numbers):
-            raise OracleError(f"{path.name}: an entry without reason or place: {entry}")
+            raise OracleError(f"{path}: an entry without reason or place: {entry}")
         if entry.status is None and entry.stdout is None and entry.stderr is None:
-            raise OracleError(f"{path.name}: an entry that pins nothing: {entry}")
+            raise OracleError(f"{path}: an entry that pins nothing: {entry}")
     return entries
 
 
@@ -443,8 +443,12 @@ def as_entry(expected: Record, actual: Record) -> str:
 # --- virsh, live or recorded -------------------------------------------------------------------
 
 
+def digest_of(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
 def script_digest() -> str:
-    return hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
+    return digest_of(SCRIPT)
 
 
 def virsh_version() -> str | None:
@@ -462,19 +466,22 @@ def recordings() -> list[Path]:
     return sorted(HERE.glob("recorded-virsh-*.jsonl"))
 
 
-def save(path: Path, version: str, records: list[Record]) -> None:
-    """One JSON object a line; the first one says what the rest is."""
-    head = {"program": "virsh", "version": version, "script": script_digest()}
+def save(path: Path, version: str, records: list[Record], digest: str | None = None) -> None:
+    """One JSON object a line; the first one says what the rest is.
+
+    digest: of what was run (default: of the script).
+    """
+    head = {"program": "virsh", "version": version, "script": digest or script_digest()}
     lines = [json.dumps(head)] + [json.dumps(asdict(record)) for record in records]
     path.write_text("\n".join(lines) + "\n")
 
 
-def load(path: Path) -> tuple[str, list[Record]]:
+def load(path: Path, digest: str | None = None) -> tuple[str, list[Record]]:
     """The version and the records of a recording of the present script."""
     first, *rest = path.read_text().splitlines()
     head = json.loads(first)
-    if head["script"] != script_digest():
-        raise OracleError(f"{path.name} is of another {SCRIPT.name}: record again")
+    if head["script"] != (digest or script_digest()):
+        raise OracleError(f"{path} is of another script: record again")
     return head["version"], [Record(**json.loads(line)) for line in rest]
 
 

@@ -633,6 +633,11 @@ def test_set_nocow_where_the_file_system_has_none(host: Host) -> None:
         for wanted in ("yes", "no"):
             with pytest.raises(SystemFailure, match=f"COW flag on '{folder}', not btrfs"):
                 host.set_nocow(folder, wanted)
+        with (
+            tempfile.TemporaryFile(dir=folder) as stream,
+            pytest.raises(SystemFailure, match="COW flag on '/p/v', not btrfs"),
+        ):
+            host.set_nocow_of(stream.fileno(), "/p/v")
 
 
 def test_remove(host: Host, tmp_path: Path) -> None:
