@@ -25,7 +25,7 @@ XML_ESCAPES = str.maketrans(
 @value("dir", "directory to switch to (default: home or else root)", empty=True)
 @click.pass_obj
 def cd(session: Session, dir: str | None) -> None:
-    if not session.settings.in_shell:
+    if not session.settings.interactive:
         raise ClientError("cd: command valid only in interactive mode")
     if dir is None:
         home = os.path.expanduser("~")

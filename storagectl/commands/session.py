@@ -30,7 +30,7 @@ class Settings:
         self.readonly = False
         self.quiet = False
         self.timing = False
-        self.in_shell = False
+        self.interactive = False
         self.ended = False
 
     @property

@@ -31,7 +31,7 @@ Type:  'help' for help with commands
 
 def converse(settings: Settings) -> None:
     """Read lines and run them until `quit` or the end of stdin."""
-    settings.in_shell = True
+    settings.interactive = True
     if not settings.quiet:
         sys.stdout.write(WELCOME)
     ask = asking_on_terminal(settings) if on_terminal() else ask_plainly
