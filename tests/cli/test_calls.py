@@ -25,7 +25,7 @@ LINES = [
     line for line in (HERE / "calls.txt").read_text().splitlines() if line and line[:2] != "# "
 ]
 RECORDED = HERE / "calls.json"
-DAEMON = re.compile("(storage|qemu)[+a-z]*:/")
+DAEMON = re.compile("(storage|qemu|bogus)[+a-z]*:/")
 TIME = re.compile(r"\(Time: \d+\.\d{3} ms\)")
 
 

@@ -295,7 +295,7 @@ def test_a_server_that_dies(
             assert done.returncode == 1, done
             assert f"error: operation failed: '{target}' does not answer\n" in done.stderr
             assert f"umount -f -l {target}" in done.stderr
-            assert interrupted(shell, "vol-list", "p") == (130, "\n", "\n")
+            assert interrupted(shell, "vol-list", "p") == (130, "\n", "")
             monkeypatch.setattr(netfs.NetworkFileSystem, "umount_limit_s", 3.0)
             shell.ok("pool-destroy", "p")
             assert str(target) not in devices.mounts()
