@@ -5,7 +5,7 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-resize vol-upload vol-wipe'
 _storagectl_program_options='-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
@@ -17,6 +17,7 @@ _storagectl_options() { # COMMAND: sets options
         find-storage-pool-sources) options='type:pool-type srcSpec:file' ;;
         find-storage-pool-sources-as) options='type:pool-type host:text port:text initiator:text' ;;
         help) options='command:text' ;;
+        import) options='folder:text' ;;
         pool-autostart) options='pool:pool-all disable:flag' ;;
         pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag' ;;
         pool-capabilities) options='' ;;
@@ -28,6 +29,7 @@ _storagectl_options() { # COMMAND: sets options
         pool-destroy) options='pool:pool-active' ;;
         pool-dumpxml) options='pool:pool-all inactive:flag xpath:text= wrap:flag' ;;
         pool-edit) options='pool:pool-all' ;;
+        pool-event) options='pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag' ;;
         pool-info) options='pool:pool-all bytes:flag' ;;
         pool-list) options='inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag' ;;
         pool-name) options='pool:pool-uuid' ;;

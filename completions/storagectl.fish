@@ -13,6 +13,7 @@ function __storagectl_commands
     printf '%s\t%s\n' find-storage-pool-sources 'discover potential storage pool sources'
     printf '%s\t%s\n' find-storage-pool-sources-as 'find potential storage pool sources'
     printf '%s\t%s\n' help 'print help'
+    printf '%s\t%s\n' import 'take over the definitions of libvirt\'s pools'
     printf '%s\t%s\n' pool-autostart 'autostart a pool'
     printf '%s\t%s\n' pool-build 'build a pool'
     printf '%s\t%s\n' pool-capabilities 'storage pool capabilities'
@@ -24,6 +25,7 @@ function __storagectl_commands
     printf '%s\t%s\n' pool-destroy 'destroy (stop) a pool'
     printf '%s\t%s\n' pool-dumpxml 'pool information in XML'
     printf '%s\t%s\n' pool-edit 'edit XML configuration for a storage pool'
+    printf '%s\t%s\n' pool-event 'Storage Pool Events'
     printf '%s\t%s\n' pool-info 'storage pool information'
     printf '%s\t%s\n' pool-list 'list pools'
     printf '%s\t%s\n' pool-name 'convert a pool UUID to pool name'
@@ -76,6 +78,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' type:pool-type host:text port:text initiator:text
         case help
             printf '%s\n' command:text
+        case import
+            printf '%s\n' folder:text
         case pool-autostart
             printf '%s\n' pool:pool-all disable:flag
         case pool-build
@@ -96,6 +100,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag
         case pool-edit
             printf '%s\n' pool:pool-all
+        case pool-event
+            printf '%s\n' pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag
         case pool-info
             printf '%s\n' pool:pool-all bytes:flag
         case pool-list

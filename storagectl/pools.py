@@ -6,7 +6,7 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from storagectl import backends
+from storagectl import backends, events
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -18,6 +18,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
 )
+from storagectl.events import Events
 from storagectl.model import Source
 from storagectl.pooltypes import HOST, POOL_TYPES
 from storagectl.store import warn
@@ -111,6 +112,7 @@ class Pools:
     def __init__(self, store: Store, host: Host) -> None:
         self.store = store
         self.host = host
+        self.events = Events(store)
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -187,6 +189,7 @@ class Pools:
         with self.store.lock(pool.name), self.store.registry():
             self._require_unique(pool, starting=False)
             self.store.define(pool)
+            self.events.tell(pool, events.DEFINED)
 
     def create(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
         """Start a pool that need not be defined; it is forgotten when it stops."""
@@ -257,6 +260,7 @@ class Pools:
                 self.store.mark_started(before)
             raise
         self._settle(backend)
+        self.events.tell(pool, events.STARTED)
 
     def _settle(self, backend: Backend) -> None:
         """Keep what the host's tools were told where the definition had left it open."""
@@ -274,6 +278,7 @@ class Pools:
             entry.require_active()
             entry.backend.stop()
             self.store.mark_stopped(entry.name)
+            self.events.tell(entry.pool, events.STOPPED)
 
     def build(self, key: str, *, overwrite: bool, no_overwrite: bool) -> None:
         """Build the source or target of an inactive pool."""
@@ -288,6 +293,7 @@ class Pools:
             require_absolute(entry.pool)
             entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             self._settle(entry.backend)
+            self.events.tell(entry.pool, events.CREATED)
 
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""
@@ -295,6 +301,7 @@ class Pools:
             if entry.active:
                 raise OperationInvalid(f"storage pool '{entry.name}' is still active")
             backends.require(entry.backend, "delete")()
+            self.events.tell(entry.pool, events.DELETED)
 
     def undefine(self, key: str) -> None:
         """Forget an inactive pool.  What it is made of stays."""
@@ -303,6 +310,7 @@ class Pools:
                 raise OperationInvalid(f"storage pool '{entry.name}' is still active")
             self.store.mark_stopped(entry.name)
             self.store.undefine(entry.name)
+            self.events.tell(entry.pool, events.UNDEFINED)
 
     def refresh(self, key: str) -> None:
         """Look at a running pool anew; nothing is cached, so this only checks it."""
@@ -311,6 +319,7 @@ class Pools:
         with self.using(key) as entry:
             entry.require_active()
             entry.backend.refresh()
+            self.events.tell(entry.pool, events.REFRESHED)
 
     def set_autostart(self, key: str, wanted: bool) -> None:
         """Say whether a pool is started at boot."""

@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends
+from storagectl import backends, events
 from storagectl.errors import (
     ArgumentUnsupported,
     ClientError,
@@ -241,27 +241,32 @@ class Volumes:
         qcow2, grows as the data needs.
         """
         self.pools.store.require_writable("virStorageVolUpload")
+        with self.pools.using(found.entry.name), self._opened(found, write=True) as fd:
+            self._fill(found, fd, source, offset=offset, length=length, sparse=sparse)
+            os.fsync(fd)
+            self.pools.events.tell(found.entry.pool, events.REFRESHED)
+
+    def _fill(
+        self, found: Found, fd: int, source: int, *, offset: int, length: int, sparse: bool
+    ) -> None:
         from storagectl.host import bulk
 
-        with self.pools.using(found.entry.name), self._opened(found, write=True) as fd:
-            grows = found.volume.type == "file" and found.volume.format != "raw"
-            room = sys.maxsize if grows else os.lseek(fd, 0, os.SEEK_END) - offset
-            if not stat.S_ISREG(os.fstat(source).st_mode):
-                whole = not length or length > room
-                bulk.stream_in(source, fd, room if whole else length, offset, whole=whole)
-                os.fsync(fd)
-                return
-            start = os.lseek(source, 0, os.SEEK_CUR)
-            given = os.fstat(source).st_size - start
-            count = min(given, length) if length else given
-            if count > room:
-                raise InvalidArgument(
-                    f"{count} bytes at offset {offset} do not fit into volume"
-                    f" '{found.volume.name}' of {room + offset} bytes"
-                )
-            copy = bulk.copy_with_holes if sparse else bulk.copy_range
-            copy(source, fd, start, offset, count)
-            os.fsync(fd)
+        grows = found.volume.type == "file" and found.volume.format != "raw"
+        room = sys.maxsize if grows else os.lseek(fd, 0, os.SEEK_END) - offset
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            whole = not length or length > room
+            bulk.stream_in(source, fd, room if whole else length, offset, whole=whole)
+            return
+        start = os.lseek(source, 0, os.SEEK_CUR)
+        given = os.fstat(source).st_size - start
+        count = min(given, length) if length else given
+        if count > room:
+            raise InvalidArgument(
+                f"{count} bytes at offset {offset} do not fit into volume"
+                f" '{found.volume.name}' of {room + offset} bytes"
+            )
+        copy = bulk.copy_with_holes if sparse else bulk.copy_range
+        copy(source, fd, start, offset, count)
 
     def download(self, found: Found, target: int, *, offset: int, length: int) -> None:
         """Write a volume's content into an open, empty file; holes stay holes."""

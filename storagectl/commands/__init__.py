@@ -46,6 +46,7 @@ COMMANDS = {
         "pool_sources", "find potential storage pool sources"
     ),
     "help": CommandInfo("help", "print help"),
+    "import": CommandInfo("pool_import", "take over the definitions of libvirt's pools"),
     "pool-autostart": CommandInfo("pool_life", "autostart a pool"),
     "pool-build": CommandInfo("pool_life", "build a pool"),
     "pool-capabilities": CommandInfo("pool_show", "storage pool capabilities"),
@@ -61,6 +62,7 @@ COMMANDS = {
     "pool-destroy": CommandInfo("pool_life", "destroy (stop) a pool"),
     "pool-dumpxml": CommandInfo("pool_show", "pool information in XML"),
     "pool-edit": CommandInfo("pool_define", "edit XML configuration for a storage pool"),
+    "pool-event": CommandInfo("pool_event", "Storage Pool Events"),
     "pool-info": CommandInfo("pool_show", "storage pool information"),
     "pool-list": CommandInfo("pool_show", "list pools"),
     "pool-name": CommandInfo("pool_show", "convert a pool UUID to pool name"),
@@ -94,6 +96,10 @@ COMMANDS = {
     "vol-upload": CommandInfo("vol_change", "upload file contents to a volume"),
     "vol-wipe": CommandInfo("vol_change", "wipe a vol"),
 }
+
+
+# a function of Python's cannot have this name
+FUNCTIONS = {"import": "import_"}
 
 
 class Option(click.Option):
@@ -364,7 +370,7 @@ def find(name: str) -> Command | None:
     if info is None:
         return None
     module = import_module(f"storagectl.commands.{info.module}")
-    found: Command = getattr(module, name.replace("-", "_"))
+    found: Command = getattr(module, FUNCTIONS.get(name, name.replace("-", "_")))
     return found
 
 

@@ -1,0 +1,80 @@
+"""Waiting for what happens to pools."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from storagectl import events
+from storagectl.commands import command, flag, output, value
+from storagectl.errors import ClientError
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+# milliseconds are an int.  Source: libvirt 9.0.0 vshCommandOptTimeoutToMs
+LONGEST_TIMEOUT_S = (2**31 - 1) // 1000
+
+
+@command("pool-event", "List event types, or wait for storage pool events to occur")
+@value("pool", "filter by storage pool name or uuid")
+@value("event", "which event type to wait for")
+@flag("loop", "loop until timeout or interrupt, rather than one-shot")
+@value("timeout", "timeout seconds", number=True)
+@flag("list", "list valid event types")
+@flag("timestamp", "show timestamp for each printed event")
+@click.pass_obj
+def pool_event(
+    session: Session,
+    pool: str | None,
+    event: str | None,
+    loop: bool,
+    timeout: int | None,
+    list: bool,
+    timestamp: bool,
+) -> None:
+    if list:
+        output.write("".join(f"{type}\n" for type in events.TYPES))
+        return
+    if event is None:
+        raise ClientError("either --list or --event <type> is required")
+    if event not in events.TYPES:
+        raise ClientError(f"unknown event type {event}")
+    if timeout is not None and not 0 < timeout <= LONGEST_TIMEOUT_S:
+        raise ClientError(
+            f"Numeric value '{timeout}' for <timeout> option is malformed or out of range"
+        )
+    uuid = None if pool is None else session.pools.find(pool).pool.uuid
+    received = 0
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        with session.pools.events.listening() as listener:
+            for heard in listener.events(deadline):
+                if heard.type != event or uuid not in (None, heard.uuid):
+                    continue
+                show(heard, timestamp=timestamp)
+                received += 1
+                if not loop:
+                    break
+            else:
+                output.write("event loop timed out\n")
+    except KeyboardInterrupt:
+        output.write("event loop interrupted\n")
+    output.write(f"events received: {received}\n")
+    if not received:
+        raise click.exceptions.Exit(1)
+
+
+def show(event: events.Event, *, timestamp: bool) -> None:
+    """Print an event, at once: a script may wait for it."""
+    now = ""
+    if timestamp:
+        from datetime import UTC, datetime
+
+        now = f"{datetime.now(UTC):%F %T.%f}"[:-3] + "+0000: "
+    detail = f": {event.detail}" if event.detail else ""
+    output.write(f"{now}event '{event.type}' for storage pool {event.pool}{detail}\n")
+    sys.stdout.flush()

@@ -1,0 +1,45 @@
+"""Moving in: the pools that libvirt has."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from storagectl.commands import command, report, value
+from storagectl.commands.connection import serves_system
+from storagectl.errors import ClientError
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
+
+
+@command("import", "Take over the definitions of libvirt's pools, which stay as they are.")
+@value("folder", "where the definitions are (default: where libvirt has them)")
+@click.pass_obj
+def import_(session: Session, folder: str | None) -> None:
+    from storagectl import importing
+
+    system = serves_system(session.settings.connected_to)
+    folders = importing.SYSTEM if system else importing.of_user()
+    if folder is not None:
+        if not os.path.isdir(folder):
+            raise ClientError(f"'{folder}' is not a directory")
+        # of another machine, so nothing of it runs here
+        folders = importing.Folders(folder, "")
+    names = []
+    failed = []
+    for result in importing.import_pools(session.pools, folders):
+        names.append(result.name)
+        if result.error is not None:
+            failed.append(result.name)
+            result.error.action = f"Failed to import pool '{result.name}'"
+            report(result.error)
+            continue
+        active = "; libvirt has it active" if result.active else ""
+        session.say(f"Pool {result.name} {result.outcome}{active}")
+    if not names:
+        session.say(f"There is no pool in {folders.definitions}")
+    if failed:
+        raise ClientError(f"{len(failed)} of {len(names)} pools not imported: {', '.join(failed)}")

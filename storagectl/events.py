@@ -1,0 +1,112 @@
+"""Events of pools: what changes one tells all who listen, each by a pipe of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from storagectl.host import system_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.model import Pool
+    from storagectl.store import Store
+
+LIFECYCLE, REFRESH = TYPES = ("lifecycle", "refresh")
+DEFINED, UNDEFINED = "Defined", "Undefined"
+STARTED, STOPPED = "Started", "Stopped"
+CREATED, DELETED = "Created", "Deleted"
+REFRESHED = ""
+
+# of a pipe, so that one read takes all that waits.  Source: pipe(7), PIPE CAPACITY
+CAPACITY = 65536
+
+
+class Event(NamedTuple):
+    """What happened to a pool.  Source: libvirt 9.0.0 virStoragePoolEventLifecycleType."""
+
+    pool: str
+    uuid: str
+    detail: str
+
+    @property
+    def type(self) -> str:
+        return LIFECYCLE if self.detail else REFRESH
+
+
+class Events:
+    """The events of one set of pools."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.folder = os.path.join(store.run, "events")
+
+    def tell(self, pool: Pool, detail: str) -> None:
+        """Tell all who listen.  One that does not read misses it, and no change waits for it."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return
+        if not names:
+            return
+        import json
+
+        line = json.dumps([pool.name, pool.uuid, detail]).encode() + b"\n"
+        for name in names:
+            with contextlib.suppress(OSError):
+                self._write(os.path.join(self.folder, name), line)
+
+    def _write(self, path: str, line: bytes) -> None:
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # its reader was killed
+                os.unlink(path)
+            return
+        try:
+            os.write(fd, line)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Hear all that is told from now on."""
+        self.store.make_folders(self.folder)
+        path = os.path.join(self.folder, str(os.getpid()))
+        unheard = os.path.join(self.store.run, f"events-{os.getpid()}")
+        with system_errors(f"cannot create '{path}'"):
+            for left in (path, unheard):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(left)
+            os.mkfifo(unheard, 0o600)
+            fd = os.open(unheard, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            # whoever writes finds it open
+            os.rename(unheard, path)
+        try:
+            yield Listener(fd)
+        finally:
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+class Listener:
+    """A pipe that events come from."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def events(self, deadline: float | None) -> Iterator[Event]:
+        """Give each event when it happens, until a time of time.monotonic()."""
+        import json
+        import select
+
+        while deadline is None or time.monotonic() < deadline:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if select.select([self.fd], [], [], left)[0]:
+                for line in os.read(self.fd, CAPACITY).splitlines():
+                    yield Event(*json.loads(line))
