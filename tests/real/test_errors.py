@@ -344,7 +344,7 @@ def test_interrupted(ctl: Program, scratch: Scratch, pools: Path) -> None:
         wait_for(lambda: inode in Path("/proc/locks").read_text(), "the upload does not begin")
         child.send_signal(signal.SIGINT)
         _, stderr = child.communicate()
-    assert (child.returncode, stderr) == (130, "\n")
+    assert (child.returncode, stderr) == (130, "")
     ctl.ok("vol-info", "vol", "busy")
 
 
