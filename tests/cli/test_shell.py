@@ -293,6 +293,49 @@ def test_history_is_kept_for_its_owner(terminal: Terminal, env: dict[str, str]) 
     again.close()
 
 
+def test_a_secret_is_not_in_the_history(terminal: Terminal, env: dict[str, str]) -> None:
+    for line in (
+        "echo one",
+        "secret-set-value nosuch --base64 cGFzcw==",
+        "sceret --base64 cGFzcw==",
+    ):
+        terminal.type(line + "\n")
+        terminal.until(PROMPT)
+    terminal.type("\x1b[A\n")
+    assert "\none\n" in terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
+    path = Path(env["XDG_CACHE_HOME"]) / "storagectl/history"
+    assert path.read_text() == "echo one\necho one\nquit\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "said", "kept"),
+    [
+        ("2", "", "echo 3\nquit\n"),
+        ("0", "", ""),
+        ("x", "error: Bad $VIRSH_HISTSIZE value.\n", "before\n"),
+        ("500001", "error: $VIRSH_HISTSIZE value should be between 0 and 500000\n", "before\n"),
+        ("-1", "error: $VIRSH_HISTSIZE value should be between 0 and 500000\n", "before\n"),
+    ],
+)
+def test_the_length_of_the_history(env: dict[str, str], size: str, said: str, kept: str) -> None:
+    env["VIRSH_HISTSIZE"] = size
+    assert piped(env, "").stderr == said
+    history = Path(env["XDG_CACHE_HOME"]) / "storagectl/history"
+    history.parent.mkdir(parents=True)
+    history.write_text("before\n")
+    terminal = Terminal(env)
+    assert terminal.until(PROMPT).startswith(said + "Welcome")
+    for number in range(4):
+        terminal.type(f"echo {number}\n")
+        terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
+    terminal.close()
+    assert history.read_text() == kept
+
+
 def test_stdin_leaves_no_history(env: dict[str, str], tmp_path: Path) -> None:
     piped(env, "echo secret\n")
     assert not (tmp_path / "cache").exists()
