@@ -151,6 +151,35 @@ def test_odd_lines(env: dict[str, str], text: bytes) -> None:
     assert done.stdout.endswith("\n")
 
 
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "POSIX"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+    ids=str,
+)
+def test_names_are_utf8_whatever_the_locale(
+    env: dict[str, str], tmp_path: Path, locale: dict[str, str]
+) -> None:
+    """On the command line, from stdin, in definitions and as file names."""
+    target = tmp_path / "pööl"
+    lines = (
+        f"pool-define-as ä日 dir --target {target}\npool-start ä日 --build\nvol-create-as ä日 ö 5\n"
+    )
+    assert piped({**env, **locale}, lines).stderr == ""
+    (target / "日").write_bytes(b"")
+    listed = piped({**env, **locale}, "", "-q", "vol-list", "ä日")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listed.stdout == f" ö    {target}/ö\n 日   {target}/日\n"
+    dumped = piped({**env, **locale}, "", "-q", "pool-dumpxml", "ä日", "--xpath", "//name")
+    assert dumped.stdout == "<name>ä日</name>\n"
+    error = piped({**env, **locale}, "", "-q", "vol-info", "ü", "ä日").stderr
+    assert error.startswith("error: failed to get vol 'ü'\n")
+
+
 def test_an_output_that_is_gone_ends_it(env: dict[str, str]) -> None:
     script = f"yes pwd | {' '.join(ARGV)} -q | head -2"
     done = subprocess.run(
@@ -277,6 +306,13 @@ def test_completion(
     (tmp_path / "pool/image.raw").write_bytes(b"0")
     terminal.type(typed)
     terminal.until(completed)
+
+
+def test_bytes_that_are_no_utf8_are_typed(terminal: Terminal) -> None:
+    os.write(terminal.fd, b"pool-info \xff\xfe\n")
+    assert "error: failed to get pool" in terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
 
 
 def test_history_is_kept_for_its_owner(terminal: Terminal, env: dict[str, str]) -> None:
