@@ -42,8 +42,10 @@ class Backend:
     table, so that two commands must not create or delete at the same time.  `stable_links`
     says that a volume's path may be a link that the host keeps for its device,
     `shrinks_allocation` that shrinking a volume gives back what it had allocated.
+    `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
 
+    delete_function = "virStorageBackendVolDeleteLocal"
     one_layout = False
     stable_links = True
     shrinks_allocation = False

@@ -7,6 +7,7 @@ import contextlib
 import os
 import readline
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
@@ -32,6 +33,8 @@ class Terminal:
     def __init__(self, settings: Settings, history: int | None) -> None:
         self.settings = settings
         self.offered: list[str] = []
+        assert isinstance(sys.stdin, TextIOWrapper)
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         readline.set_completer_delims(" \t\n;\"'\\=")
         readline.set_completer(self.complete)
         readline.parse_and_bind("tab: complete")
