@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from types import ModuleType
 
 EXIT_FAILURE = 1
@@ -32,6 +33,7 @@ class Deferred(ModuleType):
 
 def main() -> None:
     """Run one command and exit."""
+    read_names_as_utf8()
     fill_closed_streams()
     for name in SELDOM_NEEDED:
         sys.modules.setdefault(name, Deferred(name))
@@ -50,8 +52,9 @@ def run(args: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         succeeded = cli.main(args)
         sys.stdout.flush()
@@ -69,6 +72,17 @@ def run(args: list[str]) -> int:
         sys.stderr.write(f"error: {error.strerror}{named}\n")
         return EXIT_FAILURE
     return 0 if succeeded else EXIT_FAILURE
+
+
+def read_names_as_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding for files.
+
+    Definitions are UTF-8, and names in them are those of files, byte for byte.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        import os
+
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def fill_closed_streams() -> None:

@@ -162,7 +162,7 @@ class Volumes:
             method = backends.require(entry.backend, "delete_volume")
             if snapshots:
                 raise StorageError(
-                    "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
+                    f"unsupported flags (0x2) in function {entry.backend.delete_function}"
                 )
             with self._layout(entry.backend):
                 require_unmoved(found)
@@ -268,8 +268,10 @@ class Volumes:
         copy = bulk.copy_with_holes if sparse else bulk.copy_range
         copy(source, fd, start, offset, count)
 
-    def download(self, found: Found, target: int, *, offset: int, length: int) -> None:
-        """Write a volume's content into an open, empty file; holes stay holes."""
+    def download(
+        self, found: Found, target: int, *, offset: int, length: int, sparse: bool
+    ) -> None:
+        """Write a volume's content into an open, empty file; with `sparse` holes stay holes."""
         self.pools.store.require_writable("virStorageVolDownload")
         from storagectl.host import bulk
 
@@ -281,6 +283,8 @@ class Volumes:
             count = min(rest, length) if length else rest
             if stat.S_ISREG(os.fstat(target).st_mode):
                 os.ftruncate(target, count)
+                if count and not sparse:
+                    os.posix_fallocate(target, 0, count)
                 bulk.copy_data(fd, target, offset, 0, count)
             else:
                 bulk.stream_out(fd, target, offset, count)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import pyexpat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storagectl.errors import SchemaError, XmlError, XmlSyntaxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from lxml import etree
 
 LIMIT = 10 * 1024 * 1024
 MAX_DEPTH = 256
@@ -24,6 +26,10 @@ BLANKS = " \t\n\v\f\r"
 DIGITS = {8: set("01234567"), 10: set("0123456789"), 16: set("0123456789abcdefABCDEF")}
 LONGEST_NUMBER = 100
 DASHES = bytes(byte if byte == ord("\t") else ord("-") for byte in range(256))
+
+# Which word of libxml2's is an element's name: `Extra element uuid in interleave`.
+NAMED_AT = {"RELAXNG_ERR_INTEREXTRA": 2, "RELAXNG_ERR_CONTENTVALID": 1}
+SEQUENCE = "RELAXNG_ERR_INTERSEQ"
 
 
 class Node:
@@ -277,7 +283,41 @@ def validate(text: bytes | str, schema: str) -> None:
         raise XmlError("failed to parse xml document")
     if not rules.validate(root):
         lines = "".join(f"{entry.message}\n" for entry in rules.error_log)
-        raise SchemaError(f"Unable to validate doc against {path}\n{lines}")
+        raise SchemaError(
+            f"Unable to validate doc against {path}\n{lines}", hint=place(root, rules.error_log)
+        )
+
+
+def place(root: etree._Element, log: etree._ListErrorLog) -> str:
+    """Return the line and the path of the innermost element that a schema's errors are about.
+
+    Some errors have no place, or one beside it, and a name: that counts where it is the only one.
+    `Invalid sequence` has the place where it ends, or, of no use, where it begins.
+    """
+    tree = root.getroottree()
+    found = [(root.sourceline, tree.getpath(root))]
+    for entry in log:
+        if entry.type_name in NAMED_AT:
+            name = entry.message.split()[NAMED_AT[entry.type_name]]
+            named = list(root.iter("{*}" + name))
+            if len(named) == 1:
+                found.append((named[0].sourceline, tree.getpath(named[0])))
+        elif entry.path and not (entry.type_name == SEQUENCE and is_first(root, entry.path)):
+            found.append((entry.line, entry.path))
+    line, path = max(found, key=lambda place: place[1].count("/"))
+    return f"line {line}: {path}"
+
+
+def is_first(root: etree._Element, path: str) -> bool:
+    """Tell whether the element at a path is the first in the one around it."""
+    from lxml import etree
+
+    prefixes = {prefix: uri for prefix, uri in root.nsmap.items() if prefix}
+    try:
+        found: Any = root.xpath(path, namespaces=prefixes)
+    except etree.XPathError:  # a prefix without a declaration
+        return False
+    return found[0].getprevious() is None
 
 
 def attribute_error(node: Node, attribute: str, expected: str = "") -> XmlError:

@@ -59,6 +59,9 @@ class FakeHost(Host):
             raise WrongCommand(f"expected {expected}, not {argv}")
         return (status, text, "") if status == 0 else (status, "", text)
 
+    def mounts(self) -> str:
+        return self.files.get("/proc/self/mountinfo") or super().mounts()
+
     def read_text(self, path: str) -> str:
         """Files of the kernel's that a test has its own text for."""
         return self.files[path] if path in self.files else super().read_text(path)

@@ -7,6 +7,8 @@ turns None into libvirt's refusal.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storagectl.errors import InternalError, NoSupport
@@ -40,8 +42,10 @@ class Backend:
     table, so that two commands must not create or delete at the same time.  `stable_links`
     says that a volume's path may be a link that the host keeps for its device,
     `shrinks_allocation` that shrinking a volume gives back what it had allocated.
+    `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
 
+    delete_function = "virStorageBackendVolDeleteLocal"
     one_layout = False
     stable_links = True
     shrinks_allocation = False
@@ -145,13 +149,12 @@ REFUSALS = {
 }
 
 
+@lru_cache
 def of_type(kind: str) -> type[Backend]:
     """Return the backend of a pool type, importing only its own module.
 
     Raises: InternalError, with libvirt's number of the type, for one we do not serve.
     """
-    from importlib import import_module
-
     if POOL_TYPES[kind].module is None:
         number = list(POOL_TYPES).index(kind)
         raise InternalError(f"missing backend for pool type {number} ({kind})")

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from storagectl.backends import devices
-from storagectl.errors import InternalError, StorageError, SystemFailure
+from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
 from storagectl.host import bulk, system_errors
 from storagectl.model import Permissions, Timestamps, Volume
 from storagectl.tools import qemu_img
@@ -44,19 +44,27 @@ def create_from(
 
     Nothing is left of it when that fails.
     Raises: StorageError.
+    Source: libvirt 9.0.0 storageBackendCreateBlockFrom in src/storage/storage_util.c.
     """
-    if reflink:
-        raise StorageError("unsupported flags (0x2) in function virStorageBackendVolBuildFromLocal")
+    raw = qemu_img.driver(source.format) == "raw"
     if source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
+    if reflink and not raw:
+        raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
+    if metadata:
+        raise ConfigUnsupported(
+            "metadata preallocation is not supported for block volumes"
+            if raw
+            else "metadata preallocation only available with qcow2"
+        )
     assert backend.create_volume is not None
     assert backend.delete_volume is not None
     backend.create_volume(volume, metadata=metadata)
     made = backend.volume(volume.name)
     assert made is not None
     try:
-        if qemu_img.driver(source.format) == "raw":
-            fill(backend, made, source)
+        if raw:
+            fill(backend, made, source, reflink=reflink)
         else:
             backend.host.change(qemu_img.convert_into(source, made.path))
     except BaseException:
@@ -64,7 +72,7 @@ def create_from(
         raise
 
 
-def fill(backend: Backend, volume: Volume, source: Volume) -> None:
+def fill(backend: Backend, volume: Volume, source: Volume, *, reflink: bool) -> None:
     """Copy all bytes of a raw volume to the start of a block volume."""
     host = backend.host
     try:
@@ -72,6 +80,9 @@ def fill(backend: Backend, volume: Volume, source: Volume) -> None:
             host.opened(source.path) as reading,
             host.opened(volume.path, write=True, follow=True) as writing,
         ):
+            if reflink:
+                with system_errors(f"failed to clone files from '{source.path}'"):
+                    bulk.reflink(reading, writing)
             length = os.lseek(reading, 0, os.SEEK_END)
             bulk.copy_with_holes(reading, writing, 0, 0, length)
             os.fsync(writing)

@@ -71,6 +71,7 @@ class Place(NamedTuple):
 class Disk(Backend):
     """A disk; one partition table holds all its volumes."""
 
+    delete_function = "virStorageBackendDiskDeleteVol"
     one_layout = True
 
     @property

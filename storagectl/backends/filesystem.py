@@ -193,7 +193,7 @@ class Mounted(Directory):
         return top if top is not None and self.is_source(top) else None
 
     def _top_mount(self) -> Mount | None:
-        mounts = parse_mountinfo(self.host.read_text("/proc/self/mountinfo"))
+        mounts = parse_mountinfo(self.host.mounts())
         place = self._place(mounts)
         return next((mount for mount in reversed(mounts) if mount.target == place), None)
 

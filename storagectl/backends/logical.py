@@ -55,6 +55,7 @@ def find_groups(host: Host, asked: Source) -> list[Source]:
 class Logical(Backend):
     """A volume group; its metadata holds all volumes."""
 
+    delete_function = "virStorageBackendLogicalDeleteVol"
     one_layout = True
     shrinks_allocation = True
     find_sources = staticmethod(find_groups)

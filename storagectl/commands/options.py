@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.commands import output
-from storagectl.errors import UsageError
+from storagectl.errors import ClientError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEAST_INT, MOST_INT = -(1 << 31), (1 << 31) - 1
 MOST_DEBUG = 4
+HISTORY_SIZE, MOST_HISTORY = 500, 500_000
 NO_MEANING = " (accepted for virsh's sake: no meaning here)"
 
 
@@ -128,8 +129,14 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
     Returns: the words from the command on; None where an option has answered already.
     """
     settings.root = os.environ.get("STORAGECTL_ROOT") or None
+    debug = MOST_DEBUG
+    check_debug_variable()
+    if os.environ.get("VIRSH_LOG_FILE"):
+        output.open_log(os.environ["VIRSH_LOG_FILE"])
     for given in read_options(args):
         if isinstance(given, list):
+            if debug == MOST_DEBUG:
+                check_debug_variable()
             return given
         option, name, value = given
         match option.long or option.short:
@@ -137,7 +144,9 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
                 settings.uri = value
             case "debug":
                 level = number(value, 10, f"option {name} takes a numeric argument")
-                if not 0 <= level <= MOST_DEBUG:
+                if 0 <= level <= MOST_DEBUG:
+                    debug = level
+                else:
                     output.error(f"ignoring debug level {level} out of range [0-{MOST_DEBUG}]")
             case "escape":
                 require_escape(value)
@@ -165,6 +174,27 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
                 show_version(long=name == "-V" or value == "long")
                 return None
     raise AssertionError
+
+
+def check_debug_variable() -> None:
+    """Report a VIRSH_DEBUG that is no level; virsh does so before the options and after them."""
+    refusal = "VIRSH_DEBUG not set with a valid numeric value"
+    text = os.environ.get("VIRSH_DEBUG")
+    try:
+        known = text is None or 0 <= number(text, 10, refusal) <= MOST_DEBUG
+    except UsageError:
+        known = False
+    if not known:
+        output.error(refusal)
+
+
+def history_size() -> int:
+    """Return how many lines the shell remembers.  Raises: ClientError in virsh's words."""
+    refusal = "Bad $VIRSH_HISTSIZE value."
+    found = number(os.environ.get("VIRSH_HISTSIZE", str(HISTORY_SIZE)), 10, refusal)
+    if not 0 <= found <= MOST_HISTORY:
+        raise ClientError(f"$VIRSH_HISTSIZE value should be between 0 and {MOST_HISTORY}")
+    return found
 
 
 def number(text: str, base: int, refusal: str) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from storagectl.commands import report
 from storagectl.commands.cli import perform
+from storagectl.commands.options import history_size
 from storagectl.commands.reader import read, split
 from storagectl.commands.session import read_line
-from storagectl.errors import UsageError
+from storagectl.errors import ClientError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +33,14 @@ Type:  'help' for help with commands
 def converse(settings: Settings) -> None:
     """Read lines and run them until `quit` or the end of stdin."""
     settings.interactive = True
+    history = None
+    try:
+        history = history_size()
+    except ClientError as error:
+        report(error)
     if not settings.quiet:
         sys.stdout.write(WELCOME)
-    ask = asking_on_terminal(settings) if on_terminal() else ask_plainly
+    ask = asking_on_terminal(settings, history) if on_terminal() else ask_plainly
     while not settings.ended:
         try:
             line = ask("storagectl > " if settings.readonly else "storagectl # ")
@@ -75,8 +81,8 @@ def ask_plainly(prompt: str) -> str | None:
     return shown
 
 
-def asking_on_terminal(settings: Settings) -> Callable[[str], str | None]:
+def asking_on_terminal(settings: Settings, history: int | None) -> Callable[[str], str | None]:
     """Return what asks with line editing, history and completion."""
     from storagectl.commands.terminal import Terminal
 
-    return Terminal(settings).ask
+    return Terminal(settings, history).ask

@@ -7,6 +7,7 @@ import contextlib
 import os
 import readline
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
@@ -19,19 +20,28 @@ if TYPE_CHECKING:
     from storagectl.commands import Command
     from storagectl.commands.session import Settings
 
-HISTORY_LENGTH = 500
+# What stands in a line with the value of a secret.
+TELLING = ("secret-set-value", "base64")
 
 
 class Terminal:
-    """Asks for lines, and offers what could be typed next."""
+    """Asks for lines, and offers what could be typed next.
 
-    def __init__(self, settings: Settings) -> None:
+    `history` is how many lines the next one remembers, None to leave its file alone.
+    """
+
+    def __init__(self, settings: Settings, history: int | None) -> None:
         self.settings = settings
         self.offered: list[str] = []
+        assert isinstance(sys.stdin, TextIOWrapper)
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         readline.set_completer_delims(" \t\n;\"'\\=")
         readline.set_completer(self.complete)
         readline.parse_and_bind("tab: complete")
-        readline.set_history_length(HISTORY_LENGTH)
+        readline.set_auto_history(False)
+        if history is None:
+            return
+        readline.set_history_length(history)
         with contextlib.suppress(StorageError):
             folder = os.path.join(user_folder("XDG_CACHE_HOME", "~/.cache"), "storagectl")
             path = os.path.join(folder, "history")
@@ -43,9 +53,12 @@ class Terminal:
         """Return the line that is typed, None at the end of it all."""
         sys.stdout.flush()
         try:
-            return input(prompt)
+            line = input(prompt)
         except EOFError:
             return None
+        if line and not any(word in line for word in TELLING):
+            readline.add_history(line)
+        return line
 
     def complete(self, text: str, state: int) -> str | None:
         """Return one of what a word can become; readline asks with growing `state`."""

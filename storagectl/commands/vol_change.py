@@ -131,7 +131,7 @@ def vol_download(
             raise ClientError(f"cannot create {file}") from error
         with session.doing(f"cannot download from volume {vol}"):
             session.volumes.download(
-                found, target, offset=offset or 0, length=(length or 0) % 2**64
+                found, target, offset=offset or 0, length=(length or 0) % 2**64, sparse=sparse
             )
 
 

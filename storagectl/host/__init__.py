@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storagectl.errors import (
@@ -208,8 +209,7 @@ class Host:
         Ctrl-C.  A thread that waits does not keep the process from ending.  Where nothing
         is mounted from a server nothing is asked, and what has not answered not again.
         """
-        mounts = self.read_text("/proc/self/mountinfo")
-        if not any(f" - {kind}" in mounts for kind in SERVED):
+        if not any_served(self.mounts()):
             return True
         import threading
 
@@ -224,6 +224,13 @@ class Host:
             if thread.is_alive():
                 self.silent.add(path)
         return path not in self.silent
+
+    def mounts(self) -> str:
+        """Return what is mounted, as /proc/self/mountinfo tells it; stray bytes are surrogates."""
+        from storagectl.host.mounts import mounts
+
+        with system_errors("cannot read '/proc/self/mountinfo'"):
+            return mounts()
 
     def read_text(self, path: str) -> str:
         """Return the content of a file of the kernel's; stray bytes are surrogates."""
@@ -566,6 +573,12 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(own_group)
         os.setgroups(groups)
+
+
+@lru_cache(maxsize=1)
+def any_served(mounts: str) -> bool:
+    """Tell whether something is mounted that a server, or a process, has to answer for."""
+    return any(f" - {kind}" in mounts for kind in SERVED)
 
 
 def open_file(path: str, flags: int) -> int:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 NAME = "storagectl-bench"
+LINES = 5000
 
 
 def main() -> None:
@@ -49,7 +50,10 @@ def main() -> None:
                 ),
                 measure("vol-info of one of them", ours, ["vol-info", "v00001", NAME],
                         arguments.rounds),
+                measure(f"vol-info, {LINES} lines of stdin", ours, [], 3,
+                        given=f"vol-info v00001 {NAME}\n" * LINES),
             ]  # fmt: skip
+            rate = lines_per_second(ours)
         finally:
             for tool in (ours, ["virsh"]):
                 subprocess.run([*tool, "pool-destroy", NAME], capture_output=True, check=False)
@@ -62,8 +66,11 @@ def main() -> None:
             f"{row['ratio']:8.2f}"
         )
     print("ms: min / median / max; ratio: of the medians")
+    print(f"vol-info from stdin: {rate:.0f} in a second of storagectl's processor time")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"virsh": version, "rows": rows}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"virsh": version, "rows": rows, "rate": rate}, indent=2)
+        )
 
 
 def fill(target: Path, count: int) -> None:
@@ -75,13 +82,27 @@ def fill(target: Path, count: int) -> None:
         (target / f"v{number:05}").write_bytes(content)
 
 
-def measure(what: str, ours: list[str], words: list[str], rounds: int) -> dict[str, object]:
-    """Run both programs in turn and return their times in ms."""
+def lines_per_second(ours: list[str]) -> float:
+    """Return how many vol-info one process answers in a second of its processor time."""
+    times = []
+    for lines in (1, LINES):
+        before = os.times()
+        run(ours, f"vol-info v00001 {NAME}\n" * lines)
+        after = os.times()
+        spent = after.children_user + after.children_system
+        times.append(spent - before.children_user - before.children_system)
+    return (LINES - 1) / (times[1] - times[0])
+
+
+def measure(
+    what: str, ours: list[str], words: list[str], rounds: int, given: str = ""
+) -> dict[str, object]:
+    """Run both programs in turn and return their times in ms; they read `given` from stdin."""
     times: dict[str, list[float]] = {"storagectl": [], "virsh": []}
     for _ in range(rounds + 1):
         for name, tool in (("storagectl", ours), ("virsh", ["virsh"])):
             start = time.perf_counter()
-            run([*tool, *words])
+            run([*tool, *words], given)
             times[name].append((time.perf_counter() - start) * 1000)
     kept = {name: sorted(values[1:]) for name, values in times.items()}
     medians = {name: statistics.median(values) for name, values in kept.items()}
@@ -93,8 +114,8 @@ def shown(values: object) -> str:
     return f"{values[0]:.0f} / {statistics.median(values):.0f} / {values[-1]:.0f}"
 
 
-def run(argv: list[str]) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+def run(argv: list[str], given: str = "") -> str:
+    return subprocess.run(argv, input=given, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

@@ -258,3 +258,34 @@ def test_the_version_in_its_forms() -> None:
     assert storagectl(None, "--version=long") == long
     assert short.strip() in long.stdout
     assert " logical " in long.stdout
+
+
+@pytest.mark.parametrize("level", ["abc", "", "9", "-1", "0x2", "3 "])
+def test_a_debug_level_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Twice, as virsh tells it; once where --debug says otherwise or nothing runs."""
+    monkeypatch.setenv("VIRSH_DEBUG", level)
+    said = "error: VIRSH_DEBUG not set with a valid numeric value\n"
+    assert storagectl(tmp_path, "echo", "x") == (0, "x\n", said * 2)
+    assert storagectl(tmp_path, "-d", "4", "echo", "x") == (0, "x\n", said * 2)
+    assert storagectl(tmp_path, "-d", "2", "echo", "x") == (0, "x\n", said)
+    assert storagectl(tmp_path, "-v").stderr == said
+    monkeypatch.setenv("VIRSH_DEBUG", " +3")
+    assert storagectl(tmp_path, "echo", "x") == (0, "x\n", "")
+
+
+def test_the_log_file_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, given = tmp_path / "own", tmp_path / "given"
+    monkeypatch.setenv("VIRSH_LOG_FILE", str(own))
+    assert storagectl(tmp_path, "pool-info", "nosuch").status == 1
+    assert "ERROR failed to get pool 'nosuch'\n" in own.read_text()
+    own.unlink()
+    assert storagectl(tmp_path, "-l", str(given), "pool-info", "nosuch").status == 1
+    assert "ERROR failed to get pool 'nosuch'\n" in given.read_text()
+    assert own.read_text() == ""
+    monkeypatch.setenv("VIRSH_LOG_FILE", "")
+    assert storagectl(tmp_path, "echo", "x").status == 0
+    monkeypatch.setenv("VIRSH_LOG_FILE", str(tmp_path / "no/folder"))
+    refused = "error: failed to open the log file. check the log file path\n"
+    assert storagectl(tmp_path, "-v") == (1, "", refused)

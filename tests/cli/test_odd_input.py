@@ -167,3 +167,19 @@ def test_folder_that_is_none_any_more(tmp_path: Path, now: str, cause: str) -> N
         assert answer.status == 1, words
         assert answer.stderr.splitlines()[1].endswith(detail), (words, answer)
     assert storagectl(tmp_path, "pool-undefine", "p").status == 0
+
+
+@pytest.mark.parametrize("allocation", ["default", "capacity"])
+def test_refresh_counts_in_rbd_pools_only(tmp_path: Path, allocation: str) -> None:
+    """As in virsh 9.0.0 the allocation of a file is what it has, whatever <refresh> says."""
+    (tmp_path / "pool").mkdir()
+    with (tmp_path / "pool/v").open("wb") as stream:
+        stream.truncate(8 << 20)
+    refresh = f"<refresh><volume allocation='{allocation}'/></refresh>"
+    target = f"<target><path>{tmp_path}/pool</path></target>"
+    (tmp_path / "p.xml").write_text(f"<pool type='dir'><name>p</name>{target}{refresh}</pool>")
+    assert storagectl(tmp_path, "pool-create", str(tmp_path / "p.xml")).status == 0
+    assert storagectl(tmp_path, "pool-refresh", "p").status == 0
+    assert "Allocation:     0.00 B\n" in storagectl(tmp_path, "vol-info", "v", "p").stdout
+    dump = storagectl(tmp_path, "pool-dumpxml", "p").stdout
+    assert "".join(line.strip() for line in dump.splitlines()).endswith(f"{refresh}</pool>")

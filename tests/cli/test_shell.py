@@ -151,6 +151,35 @@ def test_odd_lines(env: dict[str, str], text: bytes) -> None:
     assert done.stdout.endswith("\n")
 
 
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "POSIX"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+    ids=str,
+)
+def test_names_are_utf8_whatever_the_locale(
+    env: dict[str, str], tmp_path: Path, locale: dict[str, str]
+) -> None:
+    """On the command line, from stdin, in definitions and as file names."""
+    target = tmp_path / "pööl"
+    lines = (
+        f"pool-define-as ä日 dir --target {target}\npool-start ä日 --build\nvol-create-as ä日 ö 5\n"
+    )
+    assert piped({**env, **locale}, lines).stderr == ""
+    (target / "日").write_bytes(b"")
+    listed = piped({**env, **locale}, "", "-q", "vol-list", "ä日")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listed.stdout == f" ö    {target}/ö\n 日   {target}/日\n"
+    dumped = piped({**env, **locale}, "", "-q", "pool-dumpxml", "ä日", "--xpath", "//name")
+    assert dumped.stdout == "<name>ä日</name>\n"
+    error = piped({**env, **locale}, "", "-q", "vol-info", "ü", "ä日").stderr
+    assert error.startswith("error: failed to get vol 'ü'\n")
+
+
 def test_an_output_that_is_gone_ends_it(env: dict[str, str]) -> None:
     script = f"yes pwd | {' '.join(ARGV)} -q | head -2"
     done = subprocess.run(
@@ -279,6 +308,13 @@ def test_completion(
     terminal.until(completed)
 
 
+def test_bytes_that_are_no_utf8_are_typed(terminal: Terminal) -> None:
+    os.write(terminal.fd, b"pool-info \xff\xfe\n")
+    assert "error: failed to get pool" in terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
+
+
 def test_history_is_kept_for_its_owner(terminal: Terminal, env: dict[str, str]) -> None:
     terminal.type("echo remembered\n")
     terminal.until(PROMPT)
@@ -291,6 +327,49 @@ def test_history_is_kept_for_its_owner(terminal: Terminal, env: dict[str, str]) 
     again.type("\x1b[A\x1b[A\n")
     assert "\nremembered\n" in again.until(PROMPT)
     again.close()
+
+
+def test_a_secret_is_not_in_the_history(terminal: Terminal, env: dict[str, str]) -> None:
+    for line in (
+        "echo one",
+        "secret-set-value nosuch --base64 cGFzcw==",
+        "sceret --base64 cGFzcw==",
+    ):
+        terminal.type(line + "\n")
+        terminal.until(PROMPT)
+    terminal.type("\x1b[A\n")
+    assert "\none\n" in terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
+    path = Path(env["XDG_CACHE_HOME"]) / "storagectl/history"
+    assert path.read_text() == "echo one\necho one\nquit\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "said", "kept"),
+    [
+        ("2", "", "echo 3\nquit\n"),
+        ("0", "", ""),
+        ("x", "error: Bad $VIRSH_HISTSIZE value.\n", "before\n"),
+        ("500001", "error: $VIRSH_HISTSIZE value should be between 0 and 500000\n", "before\n"),
+        ("-1", "error: $VIRSH_HISTSIZE value should be between 0 and 500000\n", "before\n"),
+    ],
+)
+def test_the_length_of_the_history(env: dict[str, str], size: str, said: str, kept: str) -> None:
+    env["VIRSH_HISTSIZE"] = size
+    assert piped(env, "").stderr == said
+    history = Path(env["XDG_CACHE_HOME"]) / "storagectl/history"
+    history.parent.mkdir(parents=True)
+    history.write_text("before\n")
+    terminal = Terminal(env)
+    assert terminal.until(PROMPT).startswith(said + "Welcome")
+    for number in range(4):
+        terminal.type(f"echo {number}\n")
+        terminal.until(PROMPT)
+    terminal.type("quit\n")
+    assert terminal.status() == 0
+    terminal.close()
+    assert history.read_text() == kept
 
 
 def test_stdin_leaves_no_history(env: dict[str, str], tmp_path: Path) -> None:

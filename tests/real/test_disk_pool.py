@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import MIB, Program, Scratch
+from scratch import MIB, Program, Scratch, failed
 
 from storagectl.errors import VolumeNotFound
 from storagectl.host import Host
@@ -73,3 +73,12 @@ def test_content_goes_from_a_folder_to_a_partition_and_back(
     ctl.ok("vol-download", f"{disk}p2", scratch.folder / "again", "d")
     assert (scratch.folder / "again").read_bytes() == (folder / "a").read_bytes()
     ctl.refused("vol-download", f"{disk}p2", scratch.folder / "x", "d", "--offset", 9 * MIB)
+    assert ctl.refused("vol-delete", f"{disk}p2", "d", "--delete-snapshots") == failed(
+        f"Failed to delete vol {disk}p2",
+        "unsupported flags (0x2) in function virStorageBackendDiskDeleteVol",
+    )
+    assert ctl.refused("vol-clone", f"{disk}p2", f"{disk}p3", "d", "--reflink") == failed(
+        f"Failed to clone vol from {disk}p2",
+        f"failed to clone files from '/dev/{disk}p2': Invalid argument",
+    )
+    assert f"{disk}p3" not in ctl.ok("vol-list", "d")

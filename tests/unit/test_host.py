@@ -166,7 +166,7 @@ def test_s48_a_file_system_that_does_not_answer(
     monkeypatch.setattr(host_module, "ANSWER_WAIT_S", 0.05)
     monkeypatch.setattr(os, "statvfs", lambda path: gone.wait() if "x" in path else real(path))
     mounts = "41 29 0:51 / /x rw - nfs4 h:/x rw,vers=4.2\n"
-    monkeypatch.setattr(host, "read_text", lambda path: mounts)
+    monkeypatch.setattr(host, "mounts", lambda: mounts)
     try:
         assert not host.responds("/x")
         assert host.responds("/")

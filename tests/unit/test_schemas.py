@@ -486,7 +486,8 @@ def test_pool_define(tmp_path: Path) -> None:
         f"error: Failed to define pool from {bad}\n"
         "error: XML document failed to validate against schema: "
         f"Unable to validate doc against {SCHEMAS}/storagepool.rng\n"
-        "Element pool has extra content: foo\n\n",
+        "Element pool has extra content: foo\n\n"
+        "hint: line 1: /pool/foo\n",
     )
     assert "x" not in storagectl(tmp_path, "pool-list", "--all", "--name").stdout.split()
     defined = storagectl(tmp_path, "pool-define", str(good), "--validate")
@@ -504,6 +505,32 @@ def test_another_root_element_is_told_first(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("inside", "place"),
+    [
+        ("<name>p</name>\n<foo/>\n<target><path>/t</path></target>", "line 3: /pool/foo"),
+        ("<name>p</name>\n<target>\n<path>t</path></target>", "line 4: /pool/target/path"),
+        ("<name>p</name>\n<uuid>1</uuid><target><path>/t</path></target>", "line 3: /pool/uuid"),
+        (
+            "<name>p</name><target><path>/t</path>\n\n<permissions><mode>9</mode></permissions>"
+            "</target>",
+            "line 4: /pool/target/permissions",
+        ),
+        ("<name>p</name>\n<target><path>/t</path></target>\n<x:y/>", "line 4: /pool/x:y"),
+        # two of that name: the place is that of the element around them
+        ("<name>p</name>\n<uuid>1</uuid>\n<uuid>2</uuid>", "line 1: /pool"),
+        ("<name>p</name>", "line 1: /pool"),
+        ("<name>p</name><x:y/><target><path>/t</path></target>", "line 2: /pool/x:y"),
+    ],
+)
+def test_the_line_of_what_is_wrong(tmp_path: Path, inside: str, place: str) -> None:
+    file = tmp_path / "p.xml"
+    file.write_text(f"<pool type='dir'>\n{inside}\n</pool>\n")
+    done = storagectl(tmp_path, "pool-define", "--validate", str(file))
+    assert done.status == 1
+    assert done.stderr.endswith(f"\n\nhint: {place}\n")
+
+
 def test_vol_create(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     at = str(tmp_path / "t")
@@ -517,6 +544,7 @@ def test_vol_create(tmp_path: Path) -> None:
         "error: XML document failed to validate against schema: "
         f"Unable to validate doc against {SCHEMAS}/storagevol.rng\n"
         "Element volume has extra content: foo\n\n"
+        "hint: line 1: /volume/foo\n"
     )
     create = ["vol-create", "d", "--validate"]
     assert storagectl(tmp_path, *create, str(bad)) == (1, "\n", words)

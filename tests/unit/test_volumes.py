@@ -607,16 +607,18 @@ def test_upload_of_holes(lab: Lab) -> None:
     assert lab.path("one", "a").read_bytes() == (lab.root / "holes").read_bytes()
 
 
-def download(lab: Lab, *, pipe: bool = False, offset: int = 0, length: int = 0) -> bytes:
+def download(
+    lab: Lab, *, pipe: bool = False, offset: int = 0, length: int = 0, sparse: bool = False
+) -> bytes:
     found = lab.volumes.find("a", "one")
     if pipe:
         reading, writing = os.pipe()
-        lab.volumes.download(found, writing, offset=offset, length=length)
+        lab.volumes.download(found, writing, offset=offset, length=length, sparse=sparse)
         os.close(writing)
         with open(reading, "rb") as stream:
             return stream.read()
     with (lab.root / "output").open("wb") as stream:
-        lab.volumes.download(found, stream.fileno(), offset=offset, length=length)
+        lab.volumes.download(found, stream.fileno(), offset=offset, length=length, sparse=sparse)
     return (lab.root / "output").read_bytes()
 
 
@@ -632,12 +634,13 @@ def test_download_of_a_window(lab: Lab, pipe: bool) -> None:
         assert download(lab, pipe=pipe, offset=past_the_end) == b""
 
 
-def test_download_keeps_holes(lab: Lab) -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_download_keeps_holes(lab: Lab, sparse: bool) -> None:
     with lab.path("one", "a").open("wb") as stream:
         stream.truncate(16 * MIB)
         os.pwrite(stream.fileno(), b"data", 5 * MIB)
-    assert download(lab) == lab.path("one", "a").read_bytes()
-    assert (lab.root / "output").stat().st_blocks * 512 < MIB
+    assert download(lab, sparse=sparse) == lab.path("one", "a").read_bytes()
+    assert ((lab.root / "output").stat().st_blocks * 512 < MIB) is sparse
 
 
 def test_a_target_that_is_full_is_not_called_a_volume_that_cannot_be_opened(lab: Lab) -> None:
@@ -645,7 +648,7 @@ def test_a_target_that_is_full_is_not_called_a_volume_that_cannot_be_opened(lab:
     found = lab.make("one", "a", b"x" * 10)
     with open("/dev/full", "wb", buffering=0) as stream:
         text = last(
-            lambda: lab.volumes.download(found, stream.fileno(), offset=0, length=0),
+            lambda: lab.volumes.download(found, stream.fileno(), offset=0, length=0, sparse=True),
             SystemFailure,
         )
     assert text.startswith("cannot move data of volume")

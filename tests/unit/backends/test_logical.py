@@ -336,6 +336,30 @@ def test_snapshot_of_what_cannot_have_one(backing: str, error: type[StorageError
         backend.create_volume(volume, metadata=False)
 
 
+@pytest.mark.parametrize(
+    ("format", "metadata", "reflink", "words"),
+    [
+        ("raw", True, False, "metadata preallocation is not supported for block volumes"),
+        ("qcow2", True, False, "metadata preallocation only available with qcow2"),
+        (
+            "qcow2",
+            True,
+            True,
+            "unsupported flags (0x2) in function storageBackendCreateQemuImg",
+        ),
+    ],
+)
+def test_options_that_a_block_volume_has_not(
+    format: str, metadata: bool, reflink: bool, words: str
+) -> None:
+    """Known before anything is made."""
+    backend, host = make()
+    source = Volume("image", path="/image", capacity=MIB, allocation=MIB, format=format)
+    with host, pytest.raises(StorageError) as caught:
+        backend.create_volume_from(named("new"), source, metadata=metadata, reflink=reflink)
+    assert caught.value.detail == words
+
+
 def named(name: str) -> Volume:
     return Volume(name, path=f"/dev/{VG}/{name}", capacity=4 * MIB, allocation=4 * MIB)
 

@@ -225,10 +225,10 @@ def test_s48_a_server_that_is_silent_fails_in_time_and_leaves_no_mount(tmp_path:
         backend, host = make(pool(tmp_path), (argv, "slow", 0), *script)
         host.files = {"/proc/self/mountinfo": ROOT}
 
-        def then(path: str, host: Away = host, mounts: str = mounts) -> str:
+        def then(host: Away = host, mounts: str = mounts) -> str:
             return mounts if host.calls else ROOT
 
-        host.read_text = then  # type: ignore[method-assign]
+        host.mounts = then  # type: ignore[method-assign]
         with host, pytest.raises(ToolTimeout, match="did not end within 30 s") as caught:
             backend.start()
         assert caught.value.hint == "does 'nas' answer?"
@@ -295,10 +295,10 @@ def test_s48_stop_of_what_does_not_answer(tmp_path: Path) -> None:
     for calls in (1, 2):
         backend, host = make(pool(tmp_path), first, (argv, "slow", 0))
 
-        def table(path: str, host: Away = host, calls: int = calls) -> str:
+        def table(host: Away = host, calls: int = calls) -> str:
             return ROOT if len(host.calls) == calls else mounts
 
-        host.read_text = table  # type: ignore[method-assign]
+        host.mounts = table  # type: ignore[method-assign]
         backend.stop()
         assert len(host.calls) == calls
 
