@@ -176,6 +176,7 @@ def comma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ({"LC_NUMERIC": "no_SUCH"}, "10.00 MiB"), ({}, "10.00 MiB"),
     ],
 )  # fmt: skip
+@pytest.mark.tools
 def test_the_decimal_point_is_the_locales(
     comma: str, variables: dict[str, str], shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
