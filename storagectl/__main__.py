@@ -65,7 +65,7 @@ def run(args: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         close_quietly()
-        return EXIT_FAILURE
+        return 128 + signal.SIGPIPE
     except OSError as error:
         close_quietly()
         named = f": '{error.filename}'" if error.filename else ""

@@ -243,6 +243,7 @@ class Command(click.Command):
         finally:
             if not settings.ended:
                 session.finish(time.monotonic() - before)
+            sys.stdout.flush()  # a later command must not run where nobody reads any more
         return False
 
     def show_help(self) -> None:

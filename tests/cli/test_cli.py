@@ -35,7 +35,8 @@ class Shell:
         self.target = folder / "pool"
         self.argv = [sys.executable, "-m", "storagectl", "--root", str(self.state)]
         self.env = {**os.environ, "PYTHONPATH": str(SOURCES)}
-        self.env.pop("STORAGECTL_ROOT", None)
+        for name in ("STORAGECTL_ROOT", "PYTHONUNBUFFERED"):
+            self.env.pop(name, None)
 
     def run(self, *args: str, **settings: Any) -> subprocess.CompletedProcess[str]:
         given = {"stdin": subprocess.DEVNULL, "capture_output": True, "env": self.env, **settings}
@@ -263,7 +264,33 @@ def test_s55_a_reader_that_leaves_early(running: Shell) -> None:
     assert done.stderr == ""
     done = running.sh("set -o pipefail; $S vol-list d | true; echo $?")
     assert done.stderr == ""
-    assert done.stdout != "0\n"
+    assert done.stdout == "141\n", "as of a program that SIGPIPE ends"
+    done = running.sh("$S 'vol-list d; vol-create-as d late 1M' | true")
+    assert done.stderr == ""
+    assert not (running.target / "late").exists()
+
+
+def test_a_script_that_ends_with_its_first_error(running: Shell) -> None:
+    done = running.sh("""
+        set -euo pipefail
+        for n in 1 2 3; do $S vol-create-as d vol$n 1M; done
+        $S vol-list d | awk 'NR > 2 && NF { print $1 }' | while read -r name _; do
+            $S vol-info "$name" d | grep -q Name
+        done
+        first=$($S pool-list --name | head -1)
+        [ $first = d ]
+        if $S pool-info nosuch 2>/dev/null; then echo found; fi
+        $S vol-delete nosuch d 2>/dev/null || echo "not there: $?"
+        echo 'vol-delete vol1 d' | $S >/dev/null
+        echo reached
+    """)
+    assert (done.stdout.splitlines()[-2:], done.stderr) == (["not there: 1", "reached"], "")
+    assert sorted(os.listdir(running.target)) == ["vol2", "vol3"]
+    for line in ("$S pool-info nosuch | cat", "x=$($S pool-uuid nosuch)", "$S vol-path a d >$F"):
+        line = line.replace("$F", str(running.folder / "out"))
+        done = running.sh(f"set -euo pipefail; {line}; echo reached")
+        assert (done.returncode, done.stdout.strip()) == (1, "")
+        assert done.stderr.startswith("error: failed to get ")
 
 
 def test_download_into_a_pipeline(running: Shell) -> None:

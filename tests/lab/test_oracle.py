@@ -155,8 +155,7 @@ def test_storagectl_answers_like_virsh(kind: str) -> None:
     with devices.libvirtd() as virsh:
         expected = played(kind, list(virsh))
     actual = played(kind, ["storagectl", "--root", "{state}"])
-    intended = SCRIPTS / f"{kind}.toml"
-    entries = oracle.load_intended(intended) if intended.exists() else []
+    entries = oracle.load_intended(SCRIPTS / f"{kind}.toml")
     report = oracle.compare(expected, actual, entries)
     report.source = "virsh"
     print(report.text())

@@ -9,6 +9,8 @@ all others are pools.  A document is defined with --validate, and without; what 
 dumped, defined again from its dump, and removed.  Flags, which mean without --validate:
   keep    it stays, for the documents below it in its file
   start   it stays, and runs
+
+`exchange` has both programs at once: each dump is defined, and dumped in turn, by the other one.
 """
 
 from __future__ import annotations
@@ -226,12 +228,22 @@ def named(commands: list[list[str]], name: str) -> list[list[str]]:
     return [*commands[:-1], [*commands[-1], name]]
 
 
-class Run:
-    """All documents with one program."""
+class Taken(NamedTuple):
+    """What one program dumped of a document, and what the other one made of that."""
 
-    def __init__(self, ask: Program, base: Path) -> None:
+    document: str
+    dump: str
+    again: str
+
+
+class Run:
+    """All documents with one program; `other` is one that gets its dumps."""
+
+    def __init__(self, ask: Program, base: Path, other: Program | None = None) -> None:
         self.ask = ask
+        self.other = other
         self.base = base
+        self.taken: list[Taken] = []
         self.records: list[oracle.Record] = []
         self.kept: dict[str, Kind] = {}
         self.running: list[str] = []
@@ -239,9 +251,12 @@ class Run:
     def play(self) -> list[oracle.Record]:
         target = self.base / "vols"
         target.mkdir()
-        self.must(
-            ["pool-define-as", "vols", "dir", "--target", str(target)], ["pool-start", "vols"]
-        )
+        for ask in filter(None, (self.ask, self.other)):
+            self.must(
+                ["pool-define-as", "vols", "dir", "--target", str(target)],
+                ["pool-start", "vols"],
+                ask=ask,
+            )
         for _, group in itertools.groupby(documents(), key=lambda document: document.group):
             for document in group:
                 self.one(document)
@@ -287,6 +302,8 @@ class Run:
         path.write_text(text, errors="surrogateescape")
         if kind is VOLUME:
             self.must([*kind.remove, name])
+        if self.other:
+            self.taken.append(self.pass_on(self.other, document, kind, path, text))
         again = self.ask([[*kind.define, str(path)], *named(kind.dump, name)])
         if not document.flags:
             self.must([*kind.remove, name])
@@ -298,13 +315,27 @@ class Run:
             answer.stderr + dump.stderr + again.stderr,
         )
 
+    def pass_on(self, ask: Program, document: Document, kind: Kind, path: Path, dump: str) -> Taken:
+        """Have the other program define a dump; it dumps it in turn, and removes it."""
+        self.must(["pool-refresh", "vols"], ask=ask)
+        answer = ask([[*kind.define, str(path)]])
+        text = answer.stderr
+        if answer.status == 0:
+            name = self.name_in(kind, answer)
+            answer = ask(named(kind.dump, name))
+            text = answer.stdout[max(answer.stdout.find("<"), 0) :]
+            self.must([*kind.remove, name], ask=ask)
+        if kind is VOLUME:  # a file of its own, with times of its own
+            dump, text = normal(dump), normal(text)
+        return Taken(f"{document.group}/{document.name}", dump, text)
+
     def name_in(self, kind: Kind, answer: Answer) -> str:
         found = re.match(kind.defined, answer.stdout, re.DOTALL)
         assert found, answer
         return found[1]
 
-    def must(self, *commands: list[str]) -> None:
-        answer = self.ask(list(commands))
+    def must(self, *commands: list[str], ask: Program | None = None) -> None:
+        answer = (ask or self.ask)(list(commands))
         if answer.status:
             raise oracle.OracleError(f"{commands}: {answer.stderr}")
 
@@ -331,6 +362,20 @@ def run(
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-", dir=SCRATCH))
         base = Path(name)
         return Run(stack.enter_context(program(base)), base).play()
+
+
+def exchange(
+    giver: Callable[[Path], contextlib.AbstractContextManager[Program]],
+    taker: Callable[[Path], contextlib.AbstractContextManager[Program]],
+) -> list[Taken]:
+    """Give each definition that one program accepts, as it dumps it, to the other."""
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-", dir=SCRATCH))
+        base = Path(name)
+        ask, other = (stack.enter_context(program(base)) for program in (giver, taker))
+        run = Run(ask, base, other)
+        run.play()
+        return run.taken
 
 
 def recording(version: str) -> Path:

@@ -1,9 +1,10 @@
-"""The differential oracle: one long script of commands, run with virsh and with storagectl.
+"""The differential oracle: a job, a script of commands, run with virsh and with storagectl.
 
 `python tests/oracle/oracle.py record` writes what virsh answers (recorded-virsh-VERSION.jsonl),
 `python tests/oracle/oracle.py compare` runs storagectl and compares it with a live virsh, or with
 the recording where there is no libvirtd. An answer is the same, intended (intended.toml) or open.
 Every run gets fresh devices and name spaces of its own (sandbox.sh), so it needs root.
+`--job scripts` and `--job artefacts` take the job of that folder instead of main-job.sh.
 """
 
 from __future__ import annotations
@@ -34,11 +35,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-SCRIPT = HERE / "main-job.sh"
 SANDBOX = HERE / "sandbox.sh"
 RECORD = HERE / "record.sh"
 TERMINAL = HERE / "terminal.py"
-INTENDED = HERE / "intended.toml"
 STREAMS = ("status", "stdout", "stderr")
 TIMEOUT_S = 1800
 MIB = 1024 * 1024
@@ -61,6 +60,39 @@ LOOP_CTL_REMOVE = 0x4C81
 
 class OracleError(Exception):
     """The oracle itself can't work: no root, a script that broke off, a stale entry."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A script; in its folder are what virsh answered to it and what may differ."""
+
+    script: Path
+    more: tuple[Path, ...] = ()  # what else it runs
+
+    @property
+    def folder(self) -> Path:
+        return self.script.parent
+
+    @property
+    def intended(self) -> Path:
+        return self.folder / "intended.toml"
+
+    def recording(self, version: str) -> Path:
+        return self.folder / f"recorded-virsh-{version}.jsonl"
+
+    def recordings(self) -> list[Path]:
+        return sorted(self.folder.glob("recorded-virsh-*.jsonl"))
+
+    def digest(self) -> str:
+        return digest_of(self.script, *self.more)
+
+
+MAIN = Job(HERE / "main-job.sh")
+JOBS = {
+    "main": MAIN,
+    "scripts": Job(HERE / "scripts/job.sh", tuple(sorted(HERE.glob("scripts/*-*.sh")))),
+    "artefacts": Job(HERE / "artefacts/job.sh"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,7 +176,7 @@ class Report:
     def text(self) -> str:
         """Everything that isn't right, readable, and the summary as the last line."""
         parts = [difference(expected, actual) for expected, actual in self.open]
-        parts += [f"stale entry in {INTENDED.name}: {problem}" for problem in self.stale]
+        parts += [f"stale entry in intended.toml: {problem}" for problem in self.stale]
         return "\n".join([*parts, self.summary()])
 
 
@@ -233,8 +265,10 @@ def _loop(image: Path, size: int) -> Iterator[str]:
         _remove_loop(number, image)
 
 
-def run(program: list[str], workdir: Path | str, *, libvirtd: bool | None = None) -> list[Record]:
-    """Run the script with `program` on fresh devices; the records are as they came.
+def run(
+    program: list[str], workdir: Path | str, *, job: Job = MAIN, libvirtd: bool | None = None
+) -> list[Record]:
+    """Run the job's script with `program` on fresh devices; the records are as they came.
 
     libvirtd: start a private one for it (default: when the program is virsh).
     """
@@ -245,12 +279,13 @@ def run(program: list[str], workdir: Path | str, *, libvirtd: bool | None = None
     base = Path(tempfile.mkdtemp(prefix="run-", dir=workdir))
     out = base / "out"
     out.mkdir()
-    job = base / "job"  # a copy: bash reads a script while it runs it
-    job.mkdir()
-    for part in (SCRIPT, SANDBOX, RECORD, TERMINAL):
-        shutil.copy(part, job)
+    copies = base / "job"  # bash reads a script while it runs it
+    copies.mkdir()
+    for part in (job.script, *job.more, SANDBOX, RECORD, TERMINAL):
+        shutil.copy(part, copies)
     words = [word.replace("{state}", str(base / "state")) for word in program]
     env = {**os.environ, "V": " ".join(words), "OUT": str(out), "LIBVIRTD": str(int(libvirtd))}
+    env["JOB"] = str(copies / job.script.name)
     env["PYTHONSAFEPATH"] = "1"  # not the scratch directory's modules
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), env.get("PYTHONPATH"))))
     names: dict[str, str] = {}
@@ -261,7 +296,7 @@ def run(program: list[str], workdir: Path | str, *, libvirtd: bool | None = None
                 env[variable] = device
                 names[os.path.basename(device)] = neutral
             _tool(*MKFS_WORK.split(), env["LOOPWORK"])
-            _sandboxed(job / SANDBOX.name, env)
+            _sandboxed(copies / SANDBOX.name, env)
         if (out / "job.status").read_text().strip() != "0":
             raise OracleError(f"the script broke off: {(out / 'job.stderr').read_text()}")
         records = _read(out)
@@ -411,8 +446,10 @@ def compare(expected: list[Record], actual: list[Record], intended: list[Intende
     return report
 
 
-def load_intended(path: Path = INTENDED) -> list[Intended]:
-    """Read intended.toml; every entry needs a reason, a place and something pinned."""
+def load_intended(path: Path = MAIN.intended) -> list[Intended]:
+    """Read intended.toml, where there is one; an entry needs a reason, a place and an answer."""
+    if not path.exists():
+        return []
     entries = [Intended(**table) for table in tomllib.loads(path.read_text()).get("intended", [])]
     for entry in entries:
         if not entry.reason.strip() or not (entry.match or entry.label or entry.numbers):
@@ -449,10 +486,6 @@ def digest_of(*paths: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
-def script_digest() -> str:
-    return digest_of(SCRIPT)
-
-
 def virsh_version() -> str | None:
     """The version of the virsh and libvirtd on this machine, None without them."""
     if not (shutil.which("virsh") and shutil.which("libvirtd")):
@@ -464,54 +497,47 @@ def virsh_version() -> str | None:
     return versions[0] if versions[0] and versions[0] == versions[1] else None
 
 
-def recordings() -> list[Path]:
-    return sorted(HERE.glob("recorded-virsh-*.jsonl"))
-
-
-def save(path: Path, version: str, records: list[Record], digest: str | None = None) -> None:
-    """One JSON object a line; the first one says what the rest is.
-
-    digest: of what was run (default: of the script).
-    """
-    head = {"program": "virsh", "version": version, "script": digest or script_digest()}
+def save(path: Path, version: str, records: list[Record], digest: str) -> None:
+    """One JSON object a line; the first one says what the rest is.  digest: of what was run."""
+    head = {"program": "virsh", "version": version, "script": digest}
     lines = [json.dumps(head)] + [json.dumps(asdict(record)) for record in records]
     path.write_text("\n".join(lines) + "\n")
 
 
-def load(path: Path, digest: str | None = None) -> tuple[str, list[Record]]:
+def load(path: Path, digest: str) -> tuple[str, list[Record]]:
     """The version and the records of a recording of the present script."""
     first, *rest = path.read_text().splitlines()
     head = json.loads(first)
-    if head["script"] != (digest or script_digest()):
+    if head["script"] != digest:
         raise OracleError(f"{path} is of another script: record again")
     return head["version"], [Record(**json.loads(line)) for line in rest]
 
 
-def run_normalised(program: list[str], **options: bool) -> list[Record]:
+def run_normalised(program: list[str], job: Job = MAIN) -> list[Record]:
     with tempfile.TemporaryDirectory(prefix="storagectl-oracle-") as workdir:
-        return [normalise(record) for record in run(program, workdir, **options)]
+        return [normalise(record) for record in run(program, workdir, job=job)]
 
 
-def reference(*, recorded: bool = False) -> tuple[str, list[Record]]:
+def reference(job: Job = MAIN, *, recorded: bool = False) -> tuple[str, list[Record]]:
     """What virsh answers, and a word for where that comes from.
 
     recorded: don't ask a live virsh.
     """
     version = None if recorded else virsh_version()
     if version is not None:
-        return f"live virsh {version}", run_normalised(["virsh"])
-    if not recordings():
+        return f"live virsh {version}", run_normalised(["virsh"], job)
+    if not job.recordings():
         raise OracleError("neither virsh and libvirtd nor a recording")
-    version, records = load(recordings()[-1])
+    version, records = load(job.recordings()[-1], job.digest())
     return f"recorded virsh {version}", records
 
 
-def recording_differences(version: str, live: list[Record]) -> list[str]:
+def recording_differences(version: str, live: list[Record], job: Job = MAIN) -> list[str]:
     """Where a live virsh and the recording of the same version disagree."""
-    path = HERE / f"recorded-virsh-{version}.jsonl"
+    path = job.recording(version)
     if not path.exists():
         return []
-    _, recorded = load(path)
+    _, recorded = load(path, job.digest())
     return [
         difference(old, new)
         for old, new in zip(recorded, live, strict=True)
@@ -519,22 +545,24 @@ def recording_differences(version: str, live: list[Record]) -> list[str]:
     ]
 
 
-def _record(_: argparse.Namespace) -> int:
+def _record(options: argparse.Namespace) -> int:
     version = virsh_version()
     if version is None:
         raise OracleError("no virsh and libvirtd of the same version")
-    records = run_normalised(["virsh"])
-    path = HERE / f"recorded-virsh-{version}.jsonl"
-    save(path, version, records)
+    job = JOBS[options.job]
+    records = run_normalised(["virsh"], job)
+    path = job.recording(version)
+    save(path, version, records, job.digest())
     commands = sum(record.kind != "state" for record in records)
     print(f"{path}: {len(records)} records, {commands} commands")
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    source, expected = reference(recorded=options.recorded)
-    actual = run_normalised(shlex.split(options.program))
-    report = compare(expected, actual, load_intended())
+    job = JOBS[options.job]
+    source, expected = reference(job, recorded=options.recorded)
+    actual = run_normalised(shlex.split(options.program), job)
+    report = compare(expected, actual, load_intended(job.intended))
     report.source = source
     print(report.text())
     if options.suggest:
@@ -557,6 +585,8 @@ def main() -> int:
     comparing.add_argument("--recorded", action="store_true", help="don't ask a live virsh")
     comparing.add_argument("--suggest", metavar="FILE", help="write drafts for intended.toml")
     comparing.set_defaults(act=_compare)
+    for command in (record, comparing):
+        command.add_argument("--job", choices=JOBS, default="main")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

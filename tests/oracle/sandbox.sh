@@ -1,7 +1,8 @@
 #!/bin/bash
-# One run of main-job.sh in name spaces of its own (oracle.py calls it under unshare --mount --pid
+# One run of a job in name spaces of its own (oracle.py calls it under unshare --mount --pid
 # --net): the mounts, the pools and the processes vanish with it, and no other libvirtd is disturbed.
-# Given: V OUT LOOPWORK LOOPFS LOOPDISK1 LOOPDISK2, and LIBVIRTD=1 to start a private libvirtd.
+# Given: JOB (the script) V OUT LOOPWORK LOOPFS LOOPDISK1 LOOPDISK2, and LIBVIRTD=1 to start a
+# private libvirtd.
 set -e
 mount --make-rprivate /
 mount -t tmpfs oracle /media
@@ -36,5 +37,5 @@ if [ "$LIBVIRTD" = 1 ]; then
     virsh pool-list >/dev/null
 fi
 set +e
-bash "$(dirname "$0")/main-job.sh" >"$OUT/job.stdout" 2>"$OUT/job.stderr"
+bash "$JOB" >"$OUT/job.stdout" 2>"$OUT/job.stderr"
 echo $? >"$OUT/job.status"

@@ -1,4 +1,4 @@
-"""storagectl against virsh: the whole job of main-job.sh, every answer compared (see oracle.py)."""
+"""storagectl against virsh: the jobs, every answer compared (see oracle.py)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ TOOLS = ("unshare", "losetup", "wipefs", "blkid", "parted", "mkfs.ext4", "mkfs.x
 TOOLS += ("qemu-img", "scrub", "vgcreate")
 
 
+LEAST = {"main": 150, "scripts": 30, "artefacts": 25}
+
+
+@pytest.fixture(scope="module", params=oracle.JOBS)
+def job(request: pytest.FixtureRequest) -> oracle.Job:
+    return oracle.JOBS[request.param]
+
+
 @pytest.fixture(scope="module")
-def reference() -> tuple[str, list[oracle.Record]]:
+def reference(job: oracle.Job) -> tuple[str, list[oracle.Record]]:
     """What virsh answers: live where virsh and libvirtd are installed, else the recording."""
     needs_a_root_machine()
-    return oracle.reference()
+    return oracle.reference(job)
 
 
 def needs_a_root_machine() -> None:
@@ -37,23 +45,27 @@ def needs_a_root_machine() -> None:
 @pytest.mark.root
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_recording_is_what_virsh_answers(reference: tuple[str, list[oracle.Record]]) -> None:
+def test_recording_is_what_virsh_answers(
+    job: oracle.Job, reference: tuple[str, list[oracle.Record]]
+) -> None:
     source, records = reference
     if not source.startswith("live"):
         pytest.skip("virsh and libvirtd aren't installed")
     version = source.split()[-1]
-    differences = oracle.recording_differences(version, records)
+    differences = oracle.recording_differences(version, records, job)
     assert not differences, "the recording is stale:\n" + "\n".join(differences)
 
 
 @pytest.mark.root
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_storagectl_answers_like_virsh(reference: tuple[str, list[oracle.Record]]) -> None:
+def test_storagectl_answers_like_virsh(
+    job: oracle.Job, reference: tuple[str, list[oracle.Record]]
+) -> None:
     source, expected = reference
     program = [sys.executable, "-m", "storagectl", "--root", "{state}"]
-    actual = oracle.run_normalised(program)
-    report = oracle.compare(expected, actual, oracle.load_intended())
+    actual = oracle.run_normalised(program, job)
+    report = oracle.compare(expected, actual, oracle.load_intended(job.intended))
     report.source = source
     print(report.text())
     assert report.good, report.text()
@@ -64,16 +76,18 @@ def record(n: int = 1, **given: object) -> oracle.Record:
     return oracle.Record(n=n, **{**base, "stdout": "", "stderr": "", **given})
 
 
-def test_recordings_are_of_this_script() -> None:
-    for path in oracle.recordings():
-        version, records = oracle.load(path)
-        assert path.name == f"recorded-virsh-{version}.jsonl"
+def test_recordings_are_of_this_script(job: oracle.Job) -> None:
+    for path in job.recordings():
+        version, records = oracle.load(path, job.digest())
+        assert path == job.recording(version)
         assert [one.n for one in records] == list(range(1, len(records) + 1))
 
 
-def test_the_job_is_large_enough() -> None:
-    _, records = oracle.load(oracle.recordings()[-1])
-    assert sum(one.kind != "state" for one in records) >= 150
+@pytest.mark.parametrize("name", oracle.JOBS)
+def test_a_job_is_large_enough(name: str) -> None:
+    job = oracle.JOBS[name]
+    _, records = oracle.load(job.recordings()[-1], job.digest())
+    assert sum(one.kind != "state" or name == "scripts" for one in records) >= LEAST[name]
 
 
 def test_compare_counts_same_intended_and_open() -> None:
