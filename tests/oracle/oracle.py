@@ -4,7 +4,7 @@
 `python tests/oracle/oracle.py compare` runs storagectl and compares it with a live virsh, or with
 the recording where there is no libvirtd. An answer is the same, intended (intended.toml) or open.
 Every run gets fresh devices and name spaces of its own (sandbox.sh), so it needs root.
-`--job scripts` and `--job artefacts` take the job of that folder instead of main-job.sh.
+`--job scripts` and such take the job of that folder instead of main-job.sh.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ JOBS = {
     "main": MAIN,
     "scripts": Job(HERE / "scripts/job.sh", tuple(sorted(HERE.glob("scripts/*-*.sh")))),
     "artefacts": Job(HERE / "artefacts/job.sh"),
+    "events": Job(HERE / "events/job.sh"),
 }
 
 
@@ -395,6 +396,7 @@ _FIXED_UUID = "11111111-1111-4111-8111-"
 _TIME = re.compile(r"<(atime|mtime|ctime|btime)>[0-9]{6,}(?:\.[0-9]{9})?</")
 _PROCESS = re.compile(r"\bprocess [0-9]+\b")
 _TIMING = re.compile(r"\(Time: \d+\.\d{3} ms\)")
+_NOW = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000", re.MULTILINE)
 _TEMPORARY = re.compile(r"/tmp/(?:virsh|storagectl)[A-Za-z0-9_.-]{6,}?\.xml")
 
 
@@ -408,6 +410,7 @@ def normalise(record: Record) -> Record:
         value = _TIME.sub(r"<\1>T</", value)
         value = _PROCESS.sub("process <pid>", value)
         value = _TIMING.sub("(Time: T ms)", value)
+        value = _NOW.sub("<now>", value)
         return _TEMPORARY.sub("<temporary>", value)
 
     return replace(
