@@ -71,6 +71,10 @@ class SchemaError(StorageError):
     prefix = "XML document failed to validate against schema: "
 
 
+class ConfigFileError(StorageError):
+    prefix = "configuration file syntax error: "
+
+
 class ConfigUnsupported(StorageError):
     prefix = "unsupported configuration: "
 

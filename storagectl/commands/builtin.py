@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import command, flag, output, value
-from storagectl.commands.connection import canonical, default_uri, serves_system
+from storagectl.commands.connection import canonical, effective, serves_system
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError
 
@@ -103,7 +103,7 @@ def exit(session: Session) -> None:
 @click.pass_obj
 def connect(session: Session, name: str | None, readonly: bool) -> None:
     settings = session.settings
-    uri = settings.connected_to if name is None else name or default_uri()
+    uri = settings.connected_to if name is None else effective(name)
     serves_system(uri)
     settings.uri = uri
     settings.readonly = readonly or (name is None and settings.readonly)

@@ -31,7 +31,7 @@ def main(args: list[str]) -> bool:
     if settings.uri:
         from storagectl.commands.connection import serves_system
 
-        serves_system(settings.uri)
+        serves_system(settings.connected_to)
     if not words:
         from storagectl.commands.shell import converse
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from storagectl.commands import clientconf
 from storagectl.errors import InternalError, StorageError
 
 DRIVERS = ("storage", "qemu")
@@ -11,14 +12,24 @@ SYSTEM, SESSION = "/system", "/session"
 ACTION = "failed to connect to the hypervisor"
 
 
-def default_uri() -> str:
-    """Return the URI that is meant where none is given."""
-    for variable in (
-        os.environ.get("VIRSH_DEFAULT_CONNECT_URI"), os.environ.get("LIBVIRT_DEFAULT_URI"),
-    ):  # fmt: skip
-        if variable:
-            return variable
-    return "storage://" + (SYSTEM if os.geteuid() == 0 else SESSION)
+def effective(given: str | None) -> str:
+    """Return the URI that is meant by one that was given, or by none, or by an alias.
+
+    Raises: StorageError for a libvirt.conf that cannot be read.
+    """
+    try:
+        configured = clientconf.settings()
+        uri = (
+            given
+            or os.environ.get("VIRSH_DEFAULT_CONNECT_URI")
+            or os.environ.get("LIBVIRT_DEFAULT_URI")
+            or clientconf.default_uri(configured)
+        )
+        own = "storage://" + (SYSTEM if os.geteuid() == 0 else SESSION)
+        return clientconf.resolved(configured, own if uri is None else uri)
+    except StorageError as error:
+        error.action = ACTION
+        raise
 
 
 def serves_system(uri: str) -> bool:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from storagectl.commands import output
-from storagectl.commands.connection import default_uri, serves_system
+from storagectl.commands.connection import effective, serves_system
 from storagectl.errors import ClientError, StorageError
 from storagectl.host import Host
 from storagectl.pools import Pools
@@ -35,7 +35,7 @@ class Settings:
 
     @property
     def connected_to(self) -> str:
-        return self.uri or default_uri()
+        return effective(self.uri)
 
 
 class Session:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inprocess import storagectl
 
+from storagectl.commands import clientconf
 from storagectl.commands.connection import canonical, serves_system
 from storagectl.errors import StorageError
 from storagectl.store import folders
@@ -26,6 +27,15 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True)
+def configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the libvirt.conf that counts; it is not there yet."""
+    path = tmp_path / "config/libvirt/libvirt.conf"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(clientconf, "SYSTEM_FILE", str(path))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -289,3 +299,86 @@ def test_the_log_file_of_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("VIRSH_LOG_FILE", str(tmp_path / "no/folder"))
     refused = "error: failed to open the log file. check the log file path\n"
     assert storagectl(tmp_path, "-v") == (1, "", refused)
+
+
+def test_the_default_and_the_names_of_libvirt_conf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configuration: Path
+) -> None:
+    configuration.write_text(
+        "# one\n\nuri_default = 'qemu:///session' # two\n"
+        'uri_aliases = [\n  "mine=qemu:///session",\n  "a-l_l=storage:///system",\n'
+        '  \'far=qemu+ssh://far/system\',\n]\nuri_default=""\nother = -5; more = """x\ny"""\n'
+    )
+
+    def uri(*args: str) -> str:
+        return storagectl(tmp_path, "-q", *args, "uri").stdout.strip()
+
+    assert uri() == "qemu:///session"
+    assert uri("-c", "mine") == "qemu:///session"
+    assert uri("-c", "a-l_l") == "storage:///system"
+    assert uri("-c", "qemu:///system") == "qemu:///system"
+    assert storagectl(tmp_path, "-q", "connect a-l_l; uri").stdout == "storage:///system\n"
+    assert "only storage:///system" in storagectl(tmp_path, "-c", "far", "uri").stderr
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "a-l_l")
+    assert uri() == "storage:///system"
+    monkeypatch.delenv("LIBVIRT_DEFAULT_URI")
+    configuration.write_text("uri_default = 'storage:///system'\n#")
+    assert uri("-c", "") == "storage:///system"
+
+
+# The words are those of virsh 9.0.0 with the same file.
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("uri_default", "FILE:1: expecting an assignment"),
+        ("\n= 5\n", "FILE:2: expecting a name"),
+        ("o.t = 5\n", "FILE:1: expecting an assignment"),
+        ("uri_default = \n'x'\n", "FILE:1: expecting a value"),
+        ("uri_default = 'x\n", "FILE:1: unterminated string"),
+        ("uri_default = 'x' y\n", "FILE:1: expecting a separator"),
+        ("a = 5x\n", "FILE:1: expecting a separator"),
+        ("uri_aliases = [ 'a=b' 'c=d' ]", "FILE:1: expecting a separator in list"),
+        ("uri_aliases = [ 'a=b',,'c=d' ]", "FILE:1: expecting a value"),
+        ("uri_aliases = [ 'a=b',\n# no\n'c=d' ]", "FILE:2: expecting a value"),
+        ("uri_aliases = [ 'a=b'\n", "FILE:2: list is not closed with ]"),
+        ("uri_aliases = [ 5 ]", "FILE: expected a string list for 'uri_aliases' parameter"),
+        (
+            "uri_aliases = [ 'tt' ]",
+            "Malformed 'uri_aliases' config entry 'tt', expected 'alias=uri://host/path'",
+        ),
+        (
+            "uri_aliases = [ 't t=x' ]",
+            "Malformed 'uri_aliases' config entry 't t=x', aliases may only contain"
+            " 'a-Z, 0-9, _, -'",
+        ),
+    ],
+)
+def test_a_libvirt_conf_that_is_wrong(
+    tmp_path: Path, configuration: Path, text: str, words: str
+) -> None:
+    configuration.write_text(text)
+    words = words.replace("FILE", str(configuration))
+    for command in (["-c", "qemu:///system", "pool-list"], ["-c", "x", "uri"]):
+        assert storagectl(tmp_path, *command) == (
+            1,
+            "",
+            "error: failed to connect to the hypervisor\n"
+            f"error: configuration file syntax error: {words}\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("uri_aliases = 'x'", "expected a string list for 'uri_aliases' parameter"),
+        ("uri_default = 5", "expected a string for 'uri_default' parameter"),
+    ],
+)
+def test_a_libvirt_conf_with_values_of_another_type(
+    tmp_path: Path, configuration: Path, text: str, words: str
+) -> None:
+    configuration.write_text(text)
+    assert storagectl(tmp_path, "pool-list").stderr == (
+        "error: failed to connect to the hypervisor\n"
+        f"error: internal error: {configuration}: {words}\n"
+    )

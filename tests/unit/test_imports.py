@@ -111,6 +111,7 @@ def test_help_imports_no_command(root: Path) -> None:
     assert "pool-list" in out
     assert {name for name in names if name.startswith("storagectl.commands.")} == {
         "storagectl.commands.cli",
+        "storagectl.commands.clientconf",
         "storagectl.commands.connection",
         "storagectl.commands.help",
         "storagectl.commands.options",
