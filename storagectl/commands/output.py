@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING
 
 from storagectl.errors import UsageError
@@ -14,6 +15,13 @@ from storagectl.units import pretty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Categories of what is no character, and classes of what turns the writing direction.
+UNSEEN = ("Cc", "Cn", "Cs", "Zl", "Zp")
+REORDERING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+SOFT_HYPHEN = "\u00ad"
+# Vowels and final consonants of Korean, drawn into the letter in front of them.
+JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))
 
 
 def write(text: str) -> None:
@@ -55,30 +63,68 @@ def log(line: str) -> None:
 def size(value: int) -> str:
     """Return a size in bytes as virsh shows it: `10.00 MiB`."""
     number, unit = pretty(value)
-    return f"{number:.2f} {unit}"
+    return f"{decimal(number, 2)} {unit}"
+
+
+def decimal(number: float, places: int) -> str:
+    """Return a number with the decimal point of the user's locale."""
+    return f"{number:.{places}f}".replace(".", decimal_point())
+
+
+@cache
+def decimal_point() -> str:
+    """Return the decimal point that LC_NUMERIC says; a point where there is no such locale."""
+    named = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_NUMERIC", "LANG"))), "C")
+    if named.startswith(("C", "POSIX")):
+        return "."
+    import locale
+
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_NUMERIC, "")
+    return str(locale.localeconv()["decimal_point"])
 
 
 def visible(text: str) -> str:
-    """Return text with control characters and stray bytes as \\xNN, safe on a terminal."""
+    """Return text with what is no character of its own as \\xNN, safe on a terminal."""
     if text.isprintable():
         return text
     shown = []
     for character in text:
-        if character.isprintable():
+        if is_visible(character):
             shown.append(character)
         else:
             shown.extend(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
     return "".join(shown)
 
 
-def width(text: str) -> int:
-    """Return how many columns text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
+def in_table(text: str) -> str:
+    """Return text as a table shows it: a \\xNN of its own is told apart from a byte."""
+    return visible(text.replace("\\x", r"\x5cx"))
+
+
+def is_visible(character: str) -> bool:
+    """Tell whether virsh shows a character as it is, and it doesn't reorder its neighbours."""
+    return (
+        unicodedata.category(character) not in UNSEEN
+        and unicodedata.bidirectional(character) not in REORDERING
     )
+
+
+def width(text: str) -> int:
+    """Return how many columns text takes on a terminal.
+
+    Source: g_unichar_iszerowidth and g_unichar_iswide of GLib 2.74, which virsh asks.
+    """
+    return len(text) if text.isascii() else sum(map(columns, text))
+
+
+def columns(character: str) -> int:
+    """Return how many columns a character takes on a terminal."""
+    if unicodedata.category(character) in ("Mn", "Me", "Cf") and character != SOFT_HYPHEN:
+        return 0
+    if any(first <= character <= last for first, last in JAMO):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool) -> str:
@@ -86,7 +132,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool) 
 
     Source: libvirt 9.0.0 tools/vsh-table.c.
     """
-    rows = [[visible(cell) for cell in row] for row in rows]
+    rows = [[in_table(cell) for cell in row] for row in rows]
     shown = rows if quiet else [header, *rows]
     if not shown:
         return ""

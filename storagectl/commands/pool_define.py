@@ -45,6 +45,12 @@ SOURCE_OPTIONS = (
     ("source-protocol-ver", "nfsvers value for NFS pool mount option"),
     ("source-initiator", "initiator iqn for underlying storage"),
 )
+# What names the parent of a vHBA: the first that is given.
+ADAPTER_PARENTS = (
+    ("adapter_parent",),
+    ("adapter_parent_wwnn", "adapter_parent_wwpn"),
+    ("adapter_parent_fabric_wwn",),
+)
 
 
 def definition_options(function: Any) -> Any:
@@ -147,37 +153,36 @@ def pool_document(name: str, given: dict[str, Any]) -> str:
     if given["source_path"]:
         source.append(f"<dir path='{given['source_path']}'/>")
     source += [f"<device path='{path}'/>" for path in given["source_dev"]]
-    if given["adapter_wwnn"] and given["adapter_wwpn"]:
-        attributes = [("type", "fc_host")]
-        attributes += [
-            (key.removeprefix("adapter_"), given[key])
-            for key in (
-                "adapter_parent", "adapter_parent_wwnn", "adapter_parent_wwpn",
-                "adapter_parent_fabric_wwn", "adapter_wwnn", "adapter_wwpn",
-            )
-            if given[key]
-        ]  # fmt: skip
-        source.append("<adapter" + "".join(f" {k}='{v}'" for k, v in attributes) + "/>")
-    elif given["adapter_name"]:
-        source.append(f"<adapter type='scsi_host' name='{given['adapter_name']}'/>")
     if given["source_initiator"]:
         source += ["<initiator>", f"  <iqn name='{given['source_initiator']}'/>", "</initiator>"]
+    if given["adapter_wwnn"] and given["adapter_wwpn"]:
+        parent = next((keys for keys in ADAPTER_PARENTS if all(given[key] for key in keys)), ())
+        words = [
+            f" {key.removeprefix('adapter_')}='{given[key]}'"
+            for key in (*parent, "adapter_wwnn", "adapter_wwpn")
+        ]
+        source.append(f"<adapter type='fc_host'{''.join(words)}/>")
+    elif given["adapter_name"]:
+        source.append(f"<adapter type='scsi_host' name='{given['adapter_name']}'/>")
+    auth: list[str] = []
     secret = given["secret_usage"] or given["secret_uuid"]
     if given["auth_type"] and given["auth_username"] and secret:
         kind = "usage" if given["secret_usage"] else "uuid"
-        source += [
+        auth = [
             f"<auth type='{given['auth_type']}' username='{given['auth_username']}'>",
             f"  <secret {kind}='{secret}'/>",
             "</auth>",
         ]
+    named: list[str] = []
     if given["source_format"]:
-        source.append(f"<format type='{given['source_format']}'/>")
+        named.append(f"<format type='{given['source_format']}'/>")
     if given["source_name"]:
-        source.append(f"<name>{given['source_name']}</name>")
-    if given["source_protocol_ver"] and source:
-        source.append(f"<protocol ver='{given['source_protocol_ver']}'/>")
+        named.append(f"<name>{given['source_name']}</name>")
     lines = [f"<pool type='{given['type']}'>", f"  <name>{name}</name>"]
-    if source:
+    if source or named:  # what else there is makes no source
+        source += [*auth, *named]
+        if given["source_protocol_ver"]:
+            source.append(f"<protocol ver='{given['source_protocol_ver']}'/>")
         lines += ["  <source>", *(f"    {line}" for line in source), "  </source>"]
     if given["target"]:
         lines += ["  <target>", f"    <path>{given['target']}</path>", "  </target>"]

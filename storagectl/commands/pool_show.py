@@ -65,7 +65,7 @@ def pool_list(
         output.write(output.table(header, rows, quiet=session.quiet))
     elif name or uuid:
         for entry in entries:
-            shown = f"{entry.name:<{NAME_WIDTH}}" if name else ""
+            shown = padded(entry.name) if name else ""
             output.write(" ".join(filter(None, (entry.pool.uuid if uuid else "", shown))) + "\n")
     else:
         rows = [
@@ -84,6 +84,11 @@ def split_types(text: str | None) -> set[str]:
         if name.replace("\0", ",") not in POOL_TYPES:
             raise ClientError(f"Invalid pool type '{name.replace(chr(0), ',')}'")
     return types
+
+
+def padded(name: str) -> str:
+    """Return a name with blanks up to the width of the column, which virsh counts in bytes."""
+    return name + " " * (NAME_WIDTH - len(name.encode("utf-8", "surrogateescape")))
 
 
 def passes(state: bool, wanted: bool, unwanted: bool) -> bool:

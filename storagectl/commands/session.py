@@ -77,7 +77,7 @@ class Session:
     def finish(self, seconds: float) -> None:
         """End a command's output as virsh does, with an empty line or the time it took."""
         if self.settings.timing:
-            output.write(f"\n(Time: {seconds * 1000:.3f} ms)\n\n")
+            output.write(f"\n(Time: {output.decimal(seconds * 1000, 3)} ms)\n\n")
         else:
             self.say("")
 

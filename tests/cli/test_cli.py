@@ -105,6 +105,9 @@ def test_a_whole_life(shell: Shell) -> None:
     )
     assert shell.ok("-q", "pool-list") == " d1   active   yes\n"
     assert shell.ok("pool-list", "--name") == f"{'d1':<20}\n\n"
+    assert shell.ok("pool-define-as", "dö", "dir", "--target", "/dö") == "Pool dö defined\n\n"
+    assert shell.ok("-q", "pool-list", "--inactive", "--name") == f"{'dö':<19}\n"
+    assert shell.ok("-q", "pool-undefine", "dö") == ""
     uuid = shell.ok("pool-uuid", "d1").strip()
     assert UUID.fullmatch(uuid)
     assert shell.ok("pool-name", uuid) == "d1\n\n"

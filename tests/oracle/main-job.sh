@@ -1506,6 +1506,289 @@ for f in sun mac bsd dvh pc98 lvm2; do
 done
 t pool-list --all
 
+# ------------------------------------------------------------------ every option, success and failure
+# (test_coverage.py tells what is missing)
+for how in --transient --persistent --autostart --no-autostart; do
+    t pool-list $how --type bogus
+done
+t pool-info nosuch --bytes
+t pool-dumpxml nosuch --xpath //name --wrap
+mkdir "$W/as"
+forget() {
+    t pool-destroy "$1"
+    t pool-undefine "$1"
+}
+for how in pool-create-as pool-define-as; do
+    as() { t $how orc-as "$1" --target "$W/as" "${@:2}"; }
+    kept() {
+        as dir "$@"
+        t pool-dumpxml orc-as --xpath '//source | //target'
+        forget orc-as
+    }
+    kept --source-host h --source-path /p --source-name n --source-dev /dev/nosuch \
+        --source-format raw
+    kept --source-initiator iqn.i --auth-type chap --auth-username u --secret-usage s
+    kept --source-name n --auth-type ceph --auth-username u --secret-uuid "$U1"
+    kept --auth-type bogus --auth-username u --secret-usage s
+    kept --adapter-name scsi_host1 --source-initiator iqn.i
+    kept --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent scsi_host1
+    kept --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-wwnn 2000000000000003 --adapter-parent-wwpn 2000000000000004
+    kept --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-fabric-wwn 2000000000000005
+    kept --source-protocol-ver 4
+    kept --source-host h --source-protocol-ver 4
+    as dir --auth-type chap --auth-username u --secret-usage s --secret-uuid "$U1"
+    as dir --source-name n --auth-type bogus --auth-username u --secret-usage s
+    as dir --source-name n --auth-type chap --auth-username '<' --secret-usage s
+    as dir --source-name n --auth-type chap --auth-username u --secret-uuid bogus
+    for option in source-host source-path source-dev source-name source-format source-initiator \
+        adapter-name; do
+        as dir "--$option" '<'
+    done
+    as fs --source-dev /dev/nosuch --source-format bogus
+    as netfs --source-host h --source-path /p --source-protocol-ver '<'
+    as netfs --source-host h --source-path /p --source-protocol-ver 4 --print-xml
+    as scsi --adapter-wwnn 2000000000000001 --adapter-wwpn bogus
+    as scsi --adapter-wwnn bogus --adapter-wwpn 2000000000000002
+    as scsi --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-wwnn bogus --adapter-parent-wwpn 2000000000000004
+    as scsi --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-wwnn 2000000000000003 --adapter-parent-wwpn '<'
+    as scsi --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent '<'
+    as scsi --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-fabric-wwn '<'
+    as scsi --print-xml --adapter-wwnn 2000000000000001 --adapter-wwpn 2000000000000002 \
+        --adapter-parent-wwnn 2000000000000003 --adapter-parent-wwpn 2000000000000004 \
+        --adapter-parent-fabric-wwn 2000000000000005
+done
+t pool-list --all
+
+xml plain.xml <<EOF
+<pool type='dir'><name>orc-plain</name><target><path>$W/as</path></target></pool>
+EOF
+sed 's/orc-plain/orc-second/' "$X/plain.xml" >"$X/second.xml"
+t pool-define --validate "$X/plain.xml"
+t pool-define "$X/second.xml" --validate
+t pool-define --validate --file "$X/nosuch.xml"
+t pool-undefine orc-plain
+
+dd if=/dev/zero of="$LOOPFS" bs=1M count=2 conv=notrunc,fsync status=none
+xml opt-fs.xml <<EOF
+<pool type='fs'><name>orc-of</name>
+<source><device path='$LOOPFS'/><format type='ext4'/></source><target><path>$W/of</path></target></pool>
+EOF
+t pool-create "$X/opt-fs.xml" --no-overwrite
+t pool-destroy orc-of
+t pool-create "$X/opt-fs.xml" --no-overwrite
+t pool-create "$X/opt-fs.xml" --overwrite
+t pool-destroy orc-of
+dd if=/dev/zero of="$LOOPFS" bs=1M count=2 conv=notrunc,fsync status=none
+t pool-create-as orc-of fs - - "$LOOPFS" - "$W/of" ext4 --no-overwrite
+t pool-destroy orc-of
+t pool-define "$X/opt-fs.xml"
+t pool-start orc-of --no-overwrite
+t pool-start orc-of --overwrite
+t pool-destroy orc-of
+dd if=/dev/zero of="$LOOPFS" bs=1M count=2 conv=notrunc,fsync status=none
+t pool-start orc-of --no-overwrite
+t pool-destroy orc-of
+t pool-undefine orc-of
+t pool-create-as orc-of fs - - "$LOOPFS" - "$W/of" xfs --overwrite
+t vol-create-as orc-of x.raw 8M
+xml copy.xml <<<"<volume><name>copy</name></volume>"
+L=reflink-xfs t vol-create-from orc-of "$X/copy.xml" x.raw orc-of --reflink
+t pool-destroy orc-of
+dd if=/dev/zero of="$LOOPFS" bs=1M count=2 conv=notrunc,fsync status=none
+
+t pool-create-as orc-op dir --target "$W/op" --build
+xml prealloc.xml <<'EOF'
+<volume><name>meta.qcow2</name><capacity unit='MiB'>4</capacity><allocation>0</allocation>
+<target><format type='qcow2'/></target></volume>
+EOF
+t vol-create orc-op "$X/prealloc.xml" --prealloc-metadata
+t vol-create-as orc-op a.raw 4M --allocation 0
+sed 's/meta/from/' "$X/prealloc.xml" >"$X/from.xml"
+t vol-create-from orc-op "$X/from.xml" a.raw orc-op --prealloc-metadata
+L=reflink t vol-create-from orc-op "$X/copy.xml" a.raw orc-op --reflink
+t vol-create orc-op --validate "$X/e1.xml"
+t vol-create orc-op --validate "$X/nosuch.xml"
+t vol-create-from orc-op --validate "$X/nosuch.xml" a.raw orc-op
+t vol-clone nosuch.raw b.raw orc-op --print-xml
+t vol-download nosuch.raw "$W/got" orc-op --sparse --length 1
+t vol-download a.raw "$W/got" orc-op --length bogus
+t vol-upload nosuch.raw "$W/data" orc-op --sparse
+t vol-dumpxml nosuch.raw orc-op --xpath //name --wrap
+t vol-info nosuch.raw orc-op --bytes
+t vol-info nosuch.raw orc-op --bytes --physical
+t vol-key nosuch.raw orc-op
+t vol-key --vol a.raw --pool nosuch
+t vol-pool nosuch.raw --uuid
+t vol-resize a.raw 1X orc-op --delta
+t vol-resize nosuch.raw 1M orc-op --delta --allocate --shrink
+t pool-refresh orc-op
+t vol-list orc-op
+t pool-destroy orc-op
+
+# ------------------------------------------------------------------ sources
+# the only devices LVM sees are LOOPDISK2: sandbox.sh
+wipefs -q -a "$LOOPDISK2"
+vgcreate -q -q orcvg "$LOOPDISK2" >/dev/null
+xml source.xml <<<"<source><host name='h'/></source>"
+for find in find-storage-pool-sources find-storage-pool-sources-as; do
+    t $find
+    t $find logical
+    t -q $find --type logical
+    t $find dir
+    t $find bogus
+    t $find netfs
+    t $find iscsi
+    t -r $find logical
+done
+t find-storage-pool-sources logical "$X/source.xml"
+t find-storage-pool-sources dir --srcSpec "$X/source.xml"
+t find-storage-pool-sources logical "$X/nosuch.xml"
+t find-storage-pool-sources-as logical h 1 iqn.i
+t find-storage-pool-sources-as --type logical --host h --port 1 --initiator iqn.i
+t find-storage-pool-sources-as dir --host h --port 1 --initiator iqn.i
+t find-storage-pool-sources-as iscsi --port 1 --initiator iqn.i
+vgremove -q -q orcvg >/dev/null
+t find-storage-pool-sources logical
+t find-storage-pool-sources-as logical
+
+# ------------------------------------------------------------------ secrets
+t secret-list
+t -q secret-list
+xml secret1.xml <<EOF
+<secret ephemeral='no' private='no'>
+  <uuid>$U1</uuid><description>one</description>
+  <usage type='iscsi'><target>orc-one</target></usage>
+</secret>
+EOF
+xml secret2.xml <<EOF
+<secret ephemeral='yes' private='yes'><uuid>$U2</uuid>
+<usage type='volume'><volume>$W/as/a.raw</volume></usage></secret>
+EOF
+sed "s/$U1/$U3/" "$X/secret1.xml" >"$X/secret3.xml"
+t secret-define
+t secret-define "$X/nosuch.xml"
+t secret-define --file "$X/secret1.xml" --validate
+t secret-define "$X/secret1.xml"
+t secret-define "$X/secret2.xml"
+t secret-define "$X/secret3.xml" --validate
+t secret-define "$X/e1.xml"
+t secret-list
+t -q secret-list
+for option in --ephemeral --no-ephemeral --private --no-private; do
+    t secret-list $option
+    t -c bogus:/// secret-list $option
+done
+t secret-list --ephemeral --no-ephemeral --private
+t secret-list surplus
+t secret-dumpxml "$U1"
+t secret-dumpxml --secret "$U2"
+t secret-dumpxml "$U1" --xpath //usage --wrap
+t secret-dumpxml "$U3" --xpath //usage --wrap
+t secret-dumpxml nosuch
+t secret-get-value "$U1"
+t secret-get-value "$U1" --plain
+printf 'a value' >"$W/plain"
+printf 'YW5vdGhlcg==' >"$W/coded"
+t secret-set-value "$U1"
+t secret-set-value "$U1" YSBzZWNyZXQ=
+t secret-get-value "$U1"
+t secret-get-value --secret "$U1" --plain
+t secret-set-value "$U1" --file "$W/coded"
+t secret-get-value "$U1" --plain
+t secret-set-value "$U1" --file "$W/plain" --plain
+t secret-get-value "$U1"
+IN=$'from stdin\n' t secret-set-value "$U1" --interactive
+t secret-get-value "$U1" --plain
+t secret-set-value "$U2" --base64 YSBzZWNyZXQ=
+t secret-get-value "$U2"
+t secret-set-value "$U1" --file "$W/plain" --base64 YQ==
+t secret-set-value "$U1" --plain --base64 YQ==
+t secret-set-value "$U1" --interactive --base64 YQ==
+t secret-set-value "$U1" --interactive --plain
+t secret-set-value "$U1" --interactive --file "$W/plain"
+t secret-set-value "$U1" --file "$W/nosuch"
+t secret-set-value "$U1" --file "$W/nosuch" --plain
+t secret-set-value nosuch --base64 YQ==
+t secret-undefine nosuch
+t secret-undefine "$U1"
+t secret-undefine --secret "$U2"
+t secret-undefine "$U2"
+t secret-list
+
+# ------------------------------------------------------------------ words
+t -t pool-list --all
+words=('zwei Wörter' ' blank' 'e'$'\u0301''tude' '한국어' '日本語の' 'नमस्ते' 'ไทยกำ' '👩'$'\u200d''👧' '❤'$'\ufe0f'
+    '👍🏽' $'soft\u00adhyphen' $'wide\u3000space' $'zero\u200bwidth' 'a\x2db' 'a\nb' 'Ωmega' 'öl' 'OEL' 'ﬁ')
+for word in "${words[@]}"; do
+    N0=$((${N0:-0} + 1))
+    t pool-define-as "$word" dir --target "$W/words-$N0"
+done
+t pool-list --all
+t pool-list --all --details
+t pool-list --all --name
+t -q pool-list --all
+for word in "${words[@]}"; do
+    t pool-info "$word"
+    t pool-undefine "$word"
+done
+t pool-create-as 'ein Vörrat 日本' dir --target "$W/ein Vörrat 日本" --build
+t vol-list 'ein Vörrat 日本'
+t vol-list 'ein Vörrat 日本' --details
+t -q vol-list 'ein Vörrat 日本'
+t -q vol-list 'ein Vörrat 日本' --details
+for word in "${words[@]}"; do
+    t vol-create-as 'ein Vörrat 日本' "$word" 4k --allocation 0
+done
+t pool-refresh 'ein Vörrat 日本'
+t vol-list 'ein Vörrat 日本'
+t vol-list 'ein Vörrat 日本' --details
+t -q vol-list 'ein Vörrat 日本'
+for word in "${words[@]}"; do
+    t vol-info "$word" 'ein Vörrat 日本'
+    t vol-path "$word" --pool 'ein Vörrat 日本'
+    t vol-dumpxml "$word" 'ein Vörrat 日本' --xpath //name
+    t vol-delete "$word" 'ein Vörrat 日本'
+done
+t vol-info 'nicht da 日本' 'ein Vörrat 日本'
+t vol-create-as 'ein Vörrat 日本' 'nicht/da 日本' 1M
+t "vol-create-as 'ein Vörrat 日本' 'ab cd' 1M; vol-list \"ein Vörrat 日本\"; vol-delete ab\\ cd 'ein Vörrat 日本'"
+t pool-info 'ein Vörrat 日本x'
+t pool-destroy 'ein Vörrat 日本'
+t pool-destroy 'ein Vörrat 日本'
+# what is no character
+mkdir "$W/bytes"
+touch "$W/bytes/"$'caf\xe9' "$W/bytes/"$'c1\u009b' "$W/bytes/"$'turned\u202e' \
+    "$W/bytes/"$'line\u2028' "$W/bytes/"$'del\x7f'
+t pool-create-as orc-bytes dir --target "$W/bytes"
+L=bytes t vol-list orc-bytes
+t vol-path $'caf\xe9' orc-bytes
+L=bytes t vol-info $'caf\xe9' orc-bytes
+rm "$W"/bytes/*
+touch "$W/bytes/"$'tab\t'
+t pool-refresh orc-bytes
+L=control-character t vol-list orc-bytes
+L=control-character t vol-path $'tab\t' orc-bytes
+rm "$W"/bytes/*
+t pool-refresh orc-bytes
+t vol-create-as orc-bytes 'ü 日本' 4k --allocation 0
+L=c-locale LC_ALL=C t vol-list orc-bytes
+LC_ALL=C t vol-info 'ü 日本' orc-bytes
+LC_ALL=C t vol-info 'ö 日本' orc-bytes
+t pool-destroy orc-bytes
+# --timing
+t -t pool-list
+t -t -q pool-list
+t -t pool-info nosuch
+t -q -t pool-info nosuch
+t --timing 'pool-list; pool-info nosuch; pool-list --name'
+
 # ------------------------------------------------------------------ the program's own options
 t -q pool-list --all
 t --quiet pool-list

@@ -394,6 +394,7 @@ _LVM_UUID = re.compile(r"\b\w{6}(?:-\w{4}){5}-\w{6}\b")
 _FIXED_UUID = "11111111-1111-4111-8111-"
 _TIME = re.compile(r"<(atime|mtime|ctime|btime)>[0-9]{6,}(?:\.[0-9]{9})?</")
 _PROCESS = re.compile(r"\bprocess [0-9]+\b")
+_TIMING = re.compile(r"\(Time: \d+\.\d{3} ms\)")
 _TEMPORARY = re.compile(r"/tmp/(?:virsh|storagectl)[A-Za-z0-9_.-]{6,}?\.xml")
 
 
@@ -406,6 +407,7 @@ def normalise(record: Record) -> Record:
         value = _LVM_UUID.sub("<lvm uuid>", value)
         value = _TIME.sub(r"<\1>T</", value)
         value = _PROCESS.sub("process <pid>", value)
+        value = _TIMING.sub("(Time: T ms)", value)
         return _TEMPORARY.sub("<temporary>", value)
 
     return replace(

@@ -10,6 +10,18 @@ export WORK=/media/oracle
 mkdir "$WORK"
 mount -t ext4 "$LOOPWORK" "$WORK"
 rmdir "$WORK/lost+found"
+# LVM sees one device, whatever the machine has
+mount -t tmpfs oracle /etc/lvm
+cat >/etc/lvm/lvm.conf <<EOF
+devices {
+    filter = [ "a|^$LOOPDISK2\$|", "r|.*|" ]
+    obtain_device_list_from_udev = 0
+}
+activation {
+    udev_sync = 0
+    udev_rules = 0
+}
+EOF
 if [ "$LIBVIRTD" = 1 ]; then
     for dir in /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
         mkdir -p "$dir"

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import oracle  # noqa: E402  (the folder isn't a package)
 
 TOOLS = ("unshare", "losetup", "wipefs", "blkid", "parted", "mkfs.ext4", "mkfs.xfs", "mkfs.vfat")
-TOOLS += ("qemu-img", "scrub")
+TOOLS += ("qemu-img", "scrub", "vgcreate")
 
 
 LEAST = {"main": 150, "scripts": 30, "artefacts": 25}
@@ -123,6 +123,7 @@ def test_normalise_hides_only_what_varies() -> None:
     text = f"{uuid} {fixed} <mtime>1732372345.123456789</mtime><btime>0</btime> 1048576\n"
     cleaned = oracle.normalise(record(stdout=text)).stdout
     assert cleaned == f"<uuid> {fixed} <mtime>T</mtime><btime>0</btime> 1048576\n"
+    assert oracle.normalise(record(stdout="(Time: 1.234 ms)\n")).stdout == "(Time: T ms)\n"
 
 
 def test_a_draft_entry_can_be_read_back(tmp_path: Path) -> None:

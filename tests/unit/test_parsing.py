@@ -208,6 +208,37 @@ def test_dash_as_a_value_is_passed_on() -> None:
     assert "<path>/t</path>" in out
 
 
+WWN = ("--adapter-wwnn", "1", "--adapter-wwpn", "2")
+WWNS = "wwnn='1' wwpn='2'/>"
+
+
+@pytest.mark.parametrize(
+    ("args", "source"),
+    [
+        (("--auth-type", "a", "--auth-username", "u", "--secret-usage", "s"), []),
+        (("--source-protocol-ver", "4", "--source-initiator", "i"),
+         ["<initiator>", "  <iqn name='i'/>", "</initiator>", "<protocol ver='4'/>"]),
+        (("--source-name", "n", "--auth-type", "a", "--auth-username", "u", "--secret-uuid", "s"),
+         ["<auth type='a' username='u'>", "  <secret uuid='s'/>", "</auth>", "<name>n</name>"]),
+        (("--adapter-name", "a", "--source-initiator", "i"),
+         ["<initiator>", "  <iqn name='i'/>", "</initiator>",
+          "<adapter type='scsi_host' name='a'/>"]),
+        ((*WWN, "--adapter-parent-wwnn", "3"), [f"<adapter type='fc_host' {WWNS}"]),
+        ((*WWN, "--adapter-parent-wwnn", "3", "--adapter-parent-fabric-wwn", "5"),
+         [f"<adapter type='fc_host' parent_fabric_wwn='5' {WWNS}"]),
+        ((*WWN, "--adapter-parent-wwnn", "3", "--adapter-parent-wwpn", "4",
+          "--adapter-parent-fabric-wwn", "5"),
+         [f"<adapter type='fc_host' parent_wwnn='3' parent_wwpn='4' {WWNS}"]),
+        ((*WWN, "--adapter-parent", "p", "--adapter-parent-fabric-wwn", "5"),
+         [f"<adapter type='fc_host' parent='p' {WWNS}"]),
+    ],
+)  # fmt: skip
+def test_the_source_that_virsh_makes_of_options(args: tuple[str, ...], source: list[str]) -> None:
+    _, out, _ = storagectl("/nowhere", "pool-define-as", "x", "dir", *args, "--print-xml")
+    between = ["  <source>", *(f"    {line}" for line in source), "  </source>"] if source else []
+    assert out.splitlines() == ["<pool type='dir'>", "  <name>x</name>", *between, "</pool>", ""]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command(name: str) -> None:
     for args in ((name, "--help"), (name, "--help", "--")):
