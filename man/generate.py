@@ -1,12 +1,13 @@
 """Write what the manual page and the README say about commands, options and pool types.
 
-man/storagectl.1 is man/storagectl.1.in with the generated parts put in; in README.md the
-table of pool types is replaced between its markers.  `--check` writes nothing and fails
-when a file is not what it would be.
+man/storagectl.1 is man/storagectl.1.in with the generated parts put in; in README.md the tables
+of pool types and of differences from virsh are replaced between their markers.  `--check` writes
+nothing and fails when a file is not what it would be.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -21,14 +22,8 @@ from storagectl.pooltypes import POOL_TYPES, PoolType
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "man/storagectl.1"
 TEMPLATE = ROOT / "man/storagectl.1.in"
-INTENDED = (
-    ROOT / "tests/oracle/intended.toml",
-    ROOT / "tests/oracle/corpus/intended.toml",
-    *sorted(ROOT.glob("tests/lab/oracle/*.toml")),
-)
+DIFFERENCES = ROOT / "man/differences.toml"
 README = ROOT / "README.md"
-README_START = "<!-- pool types: written by man/generate.py -->\n"
-README_END = "<!-- end of pool types -->\n"
 
 GROUPS = (
     ("Commands on pools", ("pool-", "find-")),
@@ -114,15 +109,42 @@ def global_options_text() -> str:
     return "\n".join(lines)
 
 
+def differences() -> dict[str, list[dict[str, str]]]:
+    """Return the rows of the table of differences, by their group."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in tomllib.loads(DIFFERENCES.read_text())["difference"]:
+        groups.setdefault(row["group"], []).append(row)
+    return groups
+
+
 def differences_text() -> str:
-    """Return the differences from virsh that the oracle's list allows, one paragraph each."""
-    tables = [tomllib.loads(path.read_text()) for path in INTENDED]
-    entries = [entry for table in tables for entry in table.get("intended", [])]
-    seen = dict.fromkeys(entry.get("title") or entry["reason"] for entry in entries)
+    """Return the differences from virsh as tagged paragraphs."""
     lines: list[str] = []
-    for words in seen:
-        lines += [".IP \\(bu 2", *(roff(line) for line in sentence(words.strip()).splitlines())]
+    for group, rows in differences().items():
+        lines += [".PP", f"\\fB{roff(group)}\\fR"]
+        for row in rows:
+            words = (
+                f"virsh: {row['virsh']}.\nstoragectl: {row['storagectl']}.\n{sentence(row['why'])}"
+            )
+            lines += [".TP", *(with_code(roff(line)) for line in (row["what"], *words.split("\n")))]
     return "\n".join(lines)
+
+
+def with_code(text: str) -> str:
+    """Return text with what stands in backquotes in bold."""
+    return re.sub("`([^`]*)`", r"\\fB\1\\fR", text)
+
+
+def differences_table() -> str:
+    """Return the table of differences for the README."""
+    lines = ["| | virsh | storagectl | why |", "|---|---|---|---|"]
+    for group, rows in differences().items():
+        lines.append(f"| **{group}** | | | |")
+        lines += [
+            f"| {row['what']} | {row['virsh']} | {row['storagectl']} | {row['why']} |"
+            for row in rows
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def page() -> str:
@@ -158,12 +180,15 @@ def readme_table() -> str:
 
 
 def readme() -> str:
-    """Return the README with today's table."""
-    before, start, rest = README.read_text().partition(README_START)
-    _, end, after = rest.partition(README_END)
-    assert start, f"{README} has no line {README_START}"
-    assert end, f"{README} has no line {README_END}"
-    return before + start + readme_table() + end + after
+    """Return the README with today's tables."""
+    text = README.read_text()
+    for what, table in (("pool types", readme_table()), ("differences", differences_table())):
+        start, end = f"<!-- {what}: written by man/generate.py -->\n", f"<!-- end of {what} -->\n"
+        before, found, rest = text.partition(start)
+        _, ends, after = rest.partition(end)
+        assert found and ends, f"{README} lacks {start if not found else end}"  # noqa: PT018
+        text = before + start + table + end + after
+    return text
 
 
 def outputs() -> dict[Path, str]:

@@ -119,16 +119,32 @@ def test_manual_page_has_an_example_of_each_pool_type(type: str) -> None:
     assert re.search(rf"^storagectl pool-define-as \S+ {type} ", section(type), re.M)
 
 
-def test_manual_page_has_every_intended_difference() -> None:
+def test_every_intended_difference_is_in_one_row_of_the_table() -> None:
     import tomllib
 
     lists = [*(ROOT / "tests/oracle").rglob("*.toml"), *(ROOT / "tests/lab/oracle").glob("*.toml")]
     tables = [tomllib.loads(path.read_text()) for path in lists]
-    entries = [entry for table in tables for entry in table.get("intended", [])]
+    given = {entry["reason"] for table in tables for entry in table.get("intended", [])}
+    rows = tomllib.loads((ROOT / "man/differences.toml").read_text())["difference"]
+    known = [reason for row in rows for reason in row.get("reasons", [])]
+    assert len(known) == len(set(known))
+    assert set(known) == given, "add the reason to a row of man/differences.toml"
+
+
+def test_the_table_of_differences_is_in_the_readme_and_the_manual_page() -> None:
+    differences = load("man/generate.py").differences()
+    table = (ROOT / "README.md").read_text().partition("<!-- differences:")[2].splitlines()
     shown = re.sub(r"\s+", " ", section("DIFFERENCES FROM VIRSH", "SH"))
-    for entry in entries:
-        words = re.sub(r"\s+", " ", entry.get("title") or entry["reason"]).strip()
-        assert words[1:] in shown
+    rows = [row for group in differences.values() for row in group]
+    assert len({row["what"] for row in rows}) == len(rows) > 40
+    for row in rows:
+        cells = [row[column] for column in ("what", "virsh", "storagectl", "why")]
+        assert all(cells)
+        assert not any("|" in cell or cell.endswith(".") for cell in cells)
+        assert table.count(f"| {' | '.join(cells)} |") == 1
+        assert row["what"].replace("`", "") in shown
+    whole = "\n".join(table[: table.index("<!-- end of differences -->")])
+    assert whole.count("**") == 2 * len(differences)
 
 
 def test_manual_page_has_every_variable_and_folder() -> None:

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What virsh answers from its daemon's memory, where storagectl asks the host.  There is no
-# pool-refresh before these, unlike in main-job.sh; a label names an artefact.
+# pool-refresh before these, unlike in main-job.sh; a label names an artefact.  At the end: what becomes of lost output.
 #
 # Given by the harness: what record.sh needs, and LOOPFS LOOPDISK1 LOOPDISK2.
 
@@ -103,4 +103,9 @@ t pool-start orc-m
 t vol-create-as orc-m "${D2}p1" 16M
 L=disk-vol-delete t vol-delete "${D2}p1" orc-m
 L=disk-vol-delete s 'parted -s -m "$LOOPDISK2" print | grep -c ^1:'
+
+# ------------------------------------------------------------------ output that nobody gets
+s '$V pool-list | { exec <&-; sleep 1; }; echo "${PIPESTATUS[0]}"'
+L=full s '$V pool-list >/dev/full; echo $?'
+L=full s 'set -e; list=$($V pool-list --name >/dev/full); echo "goes on"'
 exit 0
