@@ -25,13 +25,13 @@ def path() -> str:
 
 
 def settings() -> Settings:
-    """Return what the file says, nothing where it is missing.  Raises: StorageError."""
+    """Return what the file says, nothing where none is to be seen.  Raises: StorageError."""
     file = path()
+    if not os.path.exists(file):
+        return {}
     try:
         with open(file, "rb", buffering=0) as stream:
             text = stream.read().decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return {}
     except OSError as error:
         raise SystemFailure(f"Failed to open file '{file}': {error.strerror}") from error
     return read(file, text)

@@ -326,6 +326,18 @@ def test_the_default_and_the_names_of_libvirt_conf(
     assert uri("-c", "") == "storage:///system"
 
 
+def test_a_libvirt_conf_that_cannot_be_read(tmp_path: Path, configuration: Path) -> None:
+    configuration.mkdir()
+    assert storagectl(tmp_path, "pool-list").stderr == (
+        "error: failed to connect to the hypervisor\n"
+        f"error: Failed to open file '{configuration}': Is a directory\n"
+    )
+    configuration.rmdir()
+    configuration.parent.rmdir()
+    configuration.parent.write_text("no folder")
+    assert storagectl(tmp_path, "pool-list").status == 0
+
+
 # The words are those of virsh 9.0.0 with the same file.
 @pytest.mark.parametrize(
     ("text", "words"),
