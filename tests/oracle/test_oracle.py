@@ -17,7 +17,7 @@ TOOLS = ("unshare", "losetup", "wipefs", "blkid", "parted", "mkfs.ext4", "mkfs.x
 TOOLS += ("qemu-img", "scrub", "vgcreate")
 
 
-LEAST = {"main": 150, "scripts": 30, "artefacts": 25}
+LEAST = {"main": 150, "scripts": 30, "artefacts": 25, "events": 25}
 
 
 @pytest.fixture(scope="module", params=oracle.JOBS)
