@@ -22,7 +22,7 @@ GROUPS = (
     Group(
         "Secret", "secret",
         (
-            "secret-define", "secret-dumpxml", "secret-event", "secret-get-value", "secret-list",
+            "secret-define", "secret-dumpxml", "secret-get-value", "secret-list",
             "secret-set-value", "secret-undefine",
         ),
     ),
@@ -94,11 +94,9 @@ def program_help() -> str:
 
 
 def group_help(group: Group, colon: str = ":") -> str:
-    """Return the commands of a group that are there, with their summaries."""
+    """Return the commands of a group with their summaries."""
     lines = [f" {group.title} (help keyword '{group.keyword}'){colon}"]
-    lines += [
-        f"    {name:<30} {COMMANDS[name].summary}" for name in group.commands if name in COMMANDS
-    ]
+    lines += [f"    {name:<30} {COMMANDS[name].summary}" for name in group.commands]
     return "\n".join(lines) + "\n"
 
 
