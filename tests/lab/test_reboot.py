@@ -173,7 +173,9 @@ if BOOT == 0:
     def test_unit_is_installed_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
         """The lines of README.md, but for the place of the environment."""
         os.symlink(PREFIX / "bin/storagectl", "/usr/local/bin/storagectl")
-        lines = [line for line in Path("README.md").read_text().splitlines() if UNIT in line]
+        blocks = re.findall(r"```sh\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines() if UNIT in line]
+        assert len(lines) == 2
         monkeypatch.chdir(PREFIX)
         for line in lines:
             run(*shlex.split(line))
