@@ -79,9 +79,8 @@ class Events:
         path = os.path.join(self.folder, str(os.getpid()))
         unheard = os.path.join(self.store.run, f"events-{os.getpid()}")
         with system_errors(f"cannot create '{path}'"):
-            for left in (path, unheard):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(left)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unheard)
             os.mkfifo(unheard, 0o600)
             fd = os.open(unheard, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             # whoever writes finds it open

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import command, report, value
-from storagectl.commands.connection import serves_system
 from storagectl.errors import ClientError
 
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 def import_(session: Session, folder: str | None) -> None:
     from storagectl import importing
 
-    system = serves_system(session.settings.connected_to)
-    folders = importing.SYSTEM if system else importing.of_user()
-    if folder is not None:
-        if not os.path.isdir(folder):
-            raise ClientError(f"'{folder}' is not a directory")
+    if folder is None:
+        folders = importing.SYSTEM if session.system else importing.of_user()
+    elif os.path.isdir(folder):
         # of another machine, so nothing of it runs here
         folders = importing.Folders(folder, "")
+    else:
+        raise ClientError(f"'{folder}' is not a directory")
     names = []
     failed = []
     for result in importing.import_pools(session.pools, folders):

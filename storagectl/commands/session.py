@@ -48,9 +48,9 @@ class Session:
     def connect(self) -> None:
         """Find the folders of the pools.  Raises: StorageError for a URI that is not served."""
         settings = self.settings
-        system = serves_system(settings.connected_to)
+        self.system = serves_system(settings.connected_to)
         self.host = Host()
-        store = Store(self.host, settings.root, system=system, readonly=settings.readonly)
+        store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
         self.pools = Pools(store, self.host)
 
     @cached_property
