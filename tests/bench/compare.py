@@ -29,9 +29,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    program = shutil.which("storagectl", path=os.path.dirname(sys.executable)) or "storagectl"
     with tempfile.TemporaryDirectory(prefix="storagectl-bench-") as scratch:
-        ours = [program, "--root", f"{scratch}/root"]
+        ours = storagectl(scratch)
         target = Path(scratch, "pool")
         target.mkdir()
         fill(target, arguments.volumes)
@@ -71,6 +70,12 @@ def main() -> None:
         arguments.json.write_text(
             json.dumps({"virsh": version, "rows": rows, "rate": rate}, indent=2)
         )
+
+
+def storagectl(scratch: str) -> list[str]:
+    """Return how to call the program installed beside this Python, its definitions in `scratch`."""
+    program = shutil.which("storagectl", path=os.path.dirname(sys.executable)) or "storagectl"
+    return [program, "--root", f"{scratch}/root"]
 
 
 def fill(target: Path, count: int) -> None:

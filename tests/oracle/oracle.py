@@ -36,10 +36,16 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 SANDBOX = HERE / "sandbox.sh"
+LIBVIRTD = HERE / "libvirtd.sh"
 RECORD = HERE / "record.sh"
 TERMINAL = HERE / "terminal.py"
 STREAMS = ("status", "stdout", "stderr")
 TIMEOUT_S = 1800
+# What runs in name spaces of its own, and ends when its parent does.
+NAMESPACES = (
+    "setpriv", "--pdeathsig", "KILL",
+    "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc",
+)  # fmt: skip
 MIB = 1024 * 1024
 # name in the script's environment, name after normalising (as long as a real name: tables keep
 # their widths), size; mkfs.xfs refuses less than 300 MiB
@@ -282,7 +288,7 @@ def run(
     out.mkdir()
     copies = base / "job"  # bash reads a script while it runs it
     copies.mkdir()
-    for part in (job.script, *job.more, SANDBOX, RECORD, TERMINAL):
+    for part in (job.script, *job.more, SANDBOX, LIBVIRTD, RECORD, TERMINAL):
         shutil.copy(part, copies)
     words = [word.replace("{state}", str(base / "state")) for word in program]
     env = {**os.environ, "V": " ".join(words), "OUT": str(out), "LIBVIRTD": str(int(libvirtd))}
@@ -331,10 +337,8 @@ def play(
 
 
 def _sandboxed(sandbox: Path, env: dict[str, str]) -> None:
-    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net"]
-    argv += ["--fork", "--kill-child", "--mount-proc"]
     process = subprocess.Popen(
-        [*argv, "bash", str(sandbox)],
+        [*NAMESPACES, "bash", str(sandbox)],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -22,20 +22,7 @@ activation {
     udev_rules = 0
 }
 EOF
-if [ "$LIBVIRTD" = 1 ]; then
-    for dir in /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
-        mkdir -p "$dir"
-        mount -t tmpfs oracle "$dir"
-    done
-    # on a terminal virsh would start polkit's agent, which only complains
-    if [ -e /usr/bin/pkttyagent ]; then mount --bind /dev/null /usr/bin/pkttyagent; fi
-    libvirtd -d -p /run/libvirt/oracle.pid
-    for _ in $(seq 100); do
-        virsh pool-list >/dev/null 2>&1 && break
-        sleep 0.1
-    done
-    virsh pool-list >/dev/null
-fi
+if [ "$LIBVIRTD" = 1 ]; then . "$(dirname "$0")/libvirtd.sh"; fi
 set +e
 bash "$JOB" >"$OUT/job.stdout" 2>"$OUT/job.stderr"
 echo $? >"$OUT/job.status"
