@@ -129,17 +129,17 @@ function __storagectl_options --argument-names command
         case secret-undefine
             printf '%s\n' secret:text
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag
         case vol-create
             printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag
         case vol-create-as
             printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag
         case vol-delete
             printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag
         case vol-download
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag
         case vol-dumpxml
             printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag
         case vol-info
@@ -157,9 +157,9 @@ function __storagectl_options --argument-names command
         case vol-resize
             printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag
         case vol-upload
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag
         case vol-wipe
-            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm
+            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag
     end
 end
 function __storagectl_words --argument-names kind

@@ -23,11 +23,13 @@ from storagectl.errors import (
     VolumeNotFound,
 )
 from storagectl.host import system_errors
+from storagectl.store import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends import Backend
+    from storagectl.host.bulk import Mover
     from storagectl.model import Volume
     from storagectl.pools import Entry, Pools
 
@@ -127,7 +129,14 @@ class Volumes:
                 backends.require(backend, "create_volume")(volume, metadata=metadata)
 
     def create_from(
-        self, pool: str, volume: Volume, source: Found, *, metadata: bool, reflink: bool
+        self,
+        pool: str,
+        volume: Volume,
+        source: Found,
+        mover: Mover,
+        *,
+        metadata: bool,
+        reflink: bool,
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
         self.pools.store.require_writable("virStorageVolCreateXMLFrom")
@@ -139,7 +148,7 @@ class Volumes:
             self._require_known_files(source.volume)
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume_from")(
-                    volume, source.volume, metadata=metadata, reflink=reflink
+                    volume, source.volume, mover, metadata=metadata, reflink=reflink
                 )
 
     def _prepare(self, entry: Entry, volume: Volume, operation: str) -> Backend:
@@ -234,88 +243,119 @@ class Volumes:
                     )
                 image = found.volume
 
-    def upload(self, found: Found, source: int, *, offset: int, length: int, sparse: bool) -> None:
+    def upload(
+        self, found: Found, source: int, mover: Mover, *, offset: int, length: int, sparse: bool
+    ) -> None:
         """Write the rest of an open file into a volume, from `offset`, `length` bytes (0: all).
 
         Nothing is written when it would not fit.  An image in a format of its own, such as
-        qcow2, grows as the data needs.
+        qcow2, grows as the data needs.  A file that is written from its start is replaced as
+        a whole where the pool has room for both: it has the old content or the new.
         """
         self.pools.store.require_writable("virStorageVolUpload")
-        with self.pools.using(found.entry.name), self._opened(found, write=True) as fd:
-            self._fill(found, fd, source, offset=offset, length=length, sparse=sparse)
-            os.fsync(fd)
+        with self.pools.using(found.entry.name), self._opened(found, write=True) as old:
+            size = os.lseek(old, 0, os.SEEK_END)
+            grows = found.volume.type == "file" and found.volume.format != "raw"
+            room = sys.maxsize if grows else size - offset
+            given = bytes_left(source)
+            if given is not None:
+                given = min(given, length) if length else given
+                if given > room:
+                    raise InvalidArgument(
+                        f"{given} bytes at offset {offset} do not fit into volume"
+                        f" '{found.volume.name}' of {room + offset} bytes"
+                    )
+            mover.meter.begin(given if given is not None else length or None)
+            with self._written(found, old, mover, offset, max(given or 0, size)) as target:
+                if given is None:
+                    whole = not length or length > room
+                    mover.stream_in(source, target, room if whole else length, offset, whole=whole)
+                else:
+                    copy = mover.copy_with_holes if sparse else mover.copy
+                    copy(source, target, os.lseek(source, 0, os.SEEK_CUR), offset, given)
+                if mover.digest is not None:
+                    mover.verify(target, offset, mover.meter.done)
             self.pools.events.tell(found.entry.pool, events.REFRESHED)
 
-    def _fill(
-        self, found: Found, fd: int, source: int, *, offset: int, length: int, sparse: bool
-    ) -> None:
-        from storagectl.host import bulk
+    @contextlib.contextmanager
+    def _written(
+        self, found: Found, old: int, mover: Mover, offset: int, size: int
+    ) -> Iterator[int]:
+        """Give the file to write to: one that takes the volume's place, or the volume itself."""
+        volume = found.volume
+        if volume.type == "file" and offset == 0 and self.host.may_replace(volume.path, size):
+            from storagectl.host import bulk
 
-        grows = found.volume.type == "file" and found.volume.format != "raw"
-        room = sys.maxsize if grows else os.lseek(fd, 0, os.SEEK_END) - offset
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            whole = not length or length > room
-            bulk.stream_in(source, fd, room if whole else length, offset, whole=whole)
-            return
-        start = os.lseek(source, 0, os.SEEK_CUR)
-        given = os.fstat(source).st_size - start
-        count = min(given, length) if length else given
-        if count > room:
-            raise InvalidArgument(
-                f"{count} bytes at offset {offset} do not fit into volume"
-                f" '{found.volume.name}' of {room + offset} bytes"
-            )
-        copy = bulk.copy_with_holes if sparse else bulk.copy_range
-        copy(source, fd, start, offset, count)
+            with self.host.replacing(volume.path) as new:
+                yield new
+                bulk.complete(old, new, mover.meter.done)
+                os.fsync(new)
+        else:
+            with telling_how_far(volume, mover, offset, "new"):
+                yield old
+                os.fsync(old)
 
     def download(
-        self, found: Found, target: int, *, offset: int, length: int, sparse: bool
+        self,
+        found: Found,
+        target: int,
+        mover: Mover,
+        *,
+        offset: int,
+        length: int,
+        sparse: bool,
+        in_order: bool = False,
     ) -> None:
-        """Write a volume's content into an open, empty file; with `sparse` holes stay holes."""
-        self.pools.store.require_writable("virStorageVolDownload")
-        from storagectl.host import bulk
+        """Write a volume's content into an open, empty file; with `sparse` holes stay holes.
 
+        With `in_order`, and to what is no file, it is written from where that stands.
+        """
+        self.pools.store.require_writable("virStorageVolDownload")
         with self.pools.using(found.entry.name), self._opened(found, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
             if offset > size and found.volume.type == "block":
                 raise InvalidArgument(f"offset {offset} is past the end of '{found.volume.path}'")
             rest = max(size - offset, 0)
             count = min(rest, length) if length else rest
-            if stat.S_ISREG(os.fstat(target).st_mode):
+            mover.meter.begin(count)
+            if stat.S_ISREG(os.fstat(target).st_mode) and not in_order:
                 os.ftruncate(target, count)
                 if count and not sparse:
                     os.posix_fallocate(target, 0, count)
-                bulk.copy_data(fd, target, offset, 0, count)
+                mover.copy_data(fd, target, offset, 0, count)
+                os.fsync(target)
+                if mover.digest is not None:
+                    mover.verify(target, 0, count)
             else:
-                bulk.stream_out(fd, target, offset, count)
+                mover.stream_out(fd, target, offset, count)
 
-    def wipe(self, found: Found, algorithm: str) -> None:
+    def wipe(self, found: Found, algorithm: str, mover: Mover) -> None:
         """Overwrite a volume so that its old content can't be read from it any more.
 
         Source: libvirt 9.0.0 storageBackendVolWipeLocalFile in src/storage/storage_util.c.
         """
         self.pools.store.require_writable("virStorageVolWipePattern")
-        from storagectl.host import bulk
-
         volume = found.volume
         with self.pools.using(found.entry.name) as entry:
             entry.backend.check_wipe(volume)
             if algorithm == "trim":
                 raise ArgumentUnsupported("'trim' algorithm not supported")
-            failure = "Failed to open storage volume with path"
-            if algorithm == "zero":
-                with self._opened(found, write=True, failure=failure) as fd:
-                    status = os.fstat(fd)
-                    if volume.type == "file" and status.st_blocks < status.st_size // 512:
-                        os.ftruncate(fd, 0)
-                        os.ftruncate(fd, status.st_size)
-                        os.fsync(fd)
-                    else:
-                        bulk.zero(fd, 0, os.lseek(fd, 0, os.SEEK_END))
-            else:
-                with self._opened(found, write=True, failure=failure):
-                    pass
-                self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
+            with self._opened(
+                found, write=True, failure="Failed to open storage volume with path"
+            ) as fd:
+                status = os.fstat(fd)
+                if algorithm != "zero":
+                    with telling_how_far(volume, mover, 0, "overwritten", tool="scrub"):
+                        self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
+                elif volume.type == "file" and status.st_blocks < status.st_size // 512:
+                    os.ftruncate(fd, 0)
+                    os.ftruncate(fd, status.st_size)
+                    os.fsync(fd)
+                else:
+                    size = os.lseek(fd, 0, os.SEEK_END)
+                    mover.meter.begin(size)
+                    with telling_how_far(volume, mover, 0, "overwritten"):
+                        mover.zero(fd, 0, size)
 
     @contextlib.contextmanager
     def _opened(
@@ -332,6 +372,29 @@ class Volumes:
             require_unmoved(found)
             with system_errors(f"cannot move data of volume '{volume.path}'"):
                 yield fd
+
+
+def bytes_left(fd: int) -> int | None:
+    """Return how much of an open file is yet to be read; None where only reading tells."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return max(status.st_size - os.lseek(fd, 0, os.SEEK_CUR), 0)
+
+
+@contextlib.contextmanager
+def telling_how_far(
+    volume: Volume, mover: Mover, start: int, state: str, *, tool: str = ""
+) -> Iterator[None]:
+    """Say what a volume holds when writing it in place does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        reached = (
+            f"what {tool} had reached" if tool else f"bytes {start} to {start + mover.meter.done}"
+        )
+        warn(f"volume '{volume.path}': {reached} are {state}, the rest is as before")
+        raise
 
 
 def require_unmoved(found: Found) -> None:

@@ -50,7 +50,7 @@ class FakeHost(Host):
     def find_tool(self, name: str) -> str:
         return name
 
-    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
         self.calls.append(list(argv))
         if not self.script:
             raise WrongCommand(f"unexpected: {argv}")

@@ -131,8 +131,8 @@ class Backend:
     """
 
     create_volume_from: Callable[..., None] | None = None
-    """create_volume_from(volume, source, *, metadata, reflink): the same with the content
-    of another volume."""
+    """create_volume_from(volume, source, mover, *, metadata, reflink): the same with the content
+    of another volume, moved by a `host.bulk.Mover`."""
 
     delete_volume: Callable[[Volume], None] | None = None
 

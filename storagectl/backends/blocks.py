@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.backends import devices
+from storagectl.backends import devices, files
 from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
 from storagectl.host import bulk, system_errors
 from storagectl.model import Permissions, Timestamps, Volume
@@ -14,6 +14,7 @@ from storagectl.tools import qemu_img
 
 if TYPE_CHECKING:
     from storagectl.backends import Backend
+    from storagectl.host.bulk import Mover
 
 
 def inspect(name: str, path: str, key: str) -> Volume | None:
@@ -38,7 +39,13 @@ def looks(path: str) -> tuple[Permissions, Timestamps]:
 
 
 def create_from(
-    backend: Backend, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+    backend: Backend,
+    volume: Volume,
+    source: Volume,
+    mover: Mover,
+    *,
+    metadata: bool,
+    reflink: bool,
 ) -> None:
     """Make a block volume and fill it with another volume's content, converted to raw.
 
@@ -64,15 +71,21 @@ def create_from(
     assert made is not None
     try:
         if raw:
-            fill(backend, made, source, reflink=reflink)
+            fill(backend, made, source, mover, reflink=reflink)
         else:
-            backend.host.change(qemu_img.convert_into(source, made.path))
+            meter = mover.meter
+            meter.begin(source.capacity)
+            backend.host.change(
+                qemu_img.convert_into(source, made.path, progress=meter.visible),
+                heard=qemu_img.hearing(meter),
+            )
+            files.verify_image(backend.host, mover, source, made.path, "raw")
     except BaseException:
         backend.delete_volume(made)
         raise
 
 
-def fill(backend: Backend, volume: Volume, source: Volume, *, reflink: bool) -> None:
+def fill(backend: Backend, volume: Volume, source: Volume, mover: Mover, *, reflink: bool) -> None:
     """Copy all bytes of a raw volume to the start of a block volume."""
     host = backend.host
     try:
@@ -84,8 +97,11 @@ def fill(backend: Backend, volume: Volume, source: Volume, *, reflink: bool) -> 
                 with system_errors(f"failed to clone files from '{source.path}'"):
                     bulk.reflink(reading, writing)
             length = os.lseek(reading, 0, os.SEEK_END)
-            bulk.copy_with_holes(reading, writing, 0, 0, length)
+            mover.meter.begin(length)
+            mover.copy_with_holes(reading, writing, 0, 0, length)
             os.fsync(writing)
+            if mover.digest is not None:
+                mover.verify(writing, 0, length)
     except OSError as error:
         raise SystemFailure(
             f"failed to copy '{source.path}' to '{volume.path}': {error.strerror}"

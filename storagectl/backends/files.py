@@ -15,6 +15,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
     NoSupport,
+    OperationFailed,
     OperationInvalid,
     OperationUnsupported,
     StorageError,
@@ -26,9 +27,10 @@ from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, 
 from storagectl.tools import imageheader, qemu_img
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from storagectl.host import Host
+    from storagectl.host.bulk import Mover
 
 VOLUME_MODE = 0o600
 
@@ -154,6 +156,7 @@ def create_from(
     target: str,
     volume: Volume,
     source: Volume,
+    mover: Mover,
     *,
     metadata: bool,
     reflink: bool,
@@ -172,14 +175,17 @@ def create_from(
             staged_file(host, volume, path, as_owner) as staged,
             opened(staged) as fd,
         ):
-            copy_raw(host, volume, source, path, source_fd, fd, reflink=reflink)
+            copy_raw(host, volume, source, path, source_fd, fd, mover, reflink=reflink)
         return
     if reflink:
         raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
     check_image(target, volume, metadata=metadata)
     with staged_file(host, volume, path, as_owner) as staged:
-        argv = qemu_img.convert(source, volume, staged, metadata=metadata)
-        run(host, argv, staged, path)
+        meter = mover.meter
+        meter.begin(source.capacity)
+        argv = qemu_img.convert(source, volume, staged, metadata=metadata, progress=meter.visible)
+        run(host, argv, staged, path, heard=qemu_img.hearing(meter))
+        verify_image(host, mover, source, staged, volume.format)
         grown = max(volume.capacity, source.capacity)
         if grown > source.capacity:
             image = Volume(volume.name, path=staged, format=volume.format)
@@ -193,23 +199,51 @@ def copy_raw(
     path: str,
     source_fd: int,
     fd: int,
+    mover: Mover,
     *,
     reflink: bool,
 ) -> None:
+    """Copy a raw volume into an empty file, sparse or with room for all, or share its blocks."""
+    length = os.lseek(source_fd, 0, os.SEEK_END)
+    mover.meter.begin(length)
+    full = volume.allocation >= volume.capacity
     if reflink:
         with system_errors(f"failed to clone files from '{source.path}'"):
             bulk.reflink(source_fd, fd)
+    elif not full and not volume.nocow and mover.digest is None:
+        with contextlib.suppress(OSError):
+            bulk.reflink(source_fd, fd)
+            reflink = True
     size_raw(host, volume, path, fd)
     if not reflink:
-        full = volume.allocation >= volume.capacity
         if full:
             reserve(path, fd, volume.capacity)
         with system_errors(f"failed writing to file '{path}'"):
-            length = os.lseek(source_fd, 0, os.SEEK_END)
-            copy = bulk.copy_data if full else bulk.copy_nonzero
+            copy = mover.copy_data if full else mover.copy_nonzero
             copy(source_fd, fd, 0, 0, length)
     with system_errors(f"cannot sync data to file '{path}'"):
         os.fsync(fd)
+    if mover.digest is not None:
+        with system_errors(f"failed writing to file '{path}'"):
+            if reflink:
+                mover.read(source_fd, 0, length)
+            mover.verify(fd, 0, length)
+
+
+def verify_image(
+    host: Host, mover: Mover, source: Volume, path: str, volume_format: str | None
+) -> None:
+    """Compare a converted image with its source, where that is asked for.
+
+    What is summed up differs between formats: there is no checksum of it.
+    """
+    if mover.digest is not None:
+        try:
+            host.query(qemu_img.compare(source, path, volume_format))
+        except ToolFailed as error:
+            raise OperationFailed("what was written reads back differently") from error
+        mover.digest = None
+        mover.verified = True
 
 
 def free_path(target: str, volume: Volume) -> str:
@@ -302,10 +336,17 @@ def check_image(target: str, volume: Volume, *, metadata: bool) -> None:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
-def run(host: Host, argv: list[str], staged: str, path: str) -> None:
+def run(
+    host: Host,
+    argv: list[str],
+    staged: str,
+    path: str,
+    *,
+    heard: Callable[[bytes], None] | None = None,
+) -> None:
     """Run qemu-img on the hidden file; its errors name the volume's own path."""
     try:
-        host.change(argv)
+        host.change(argv, heard=heard)
     except ToolFailed as error:
         shown = [path if word == staged else word for word in error.argv]
         raise ToolFailed(shown, error.status, error.stderr.replace(staged, path)) from error

@@ -24,6 +24,8 @@ from storagectl.tools.blockdev import Mount, parse_mountinfo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.host.bulk import Mover
+
 POOL_MODE = 0o711
 
 
@@ -144,7 +146,7 @@ class Directory(Backend):
         files.create(self.host, self.pool.target, volume, metadata=metadata, as_owner=self.as_owner)
 
     def create_volume_from(
-        self, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+        self, volume: Volume, source: Volume, mover: Mover, *, metadata: bool, reflink: bool
     ) -> None:
         from storagectl.backends import files
 
@@ -153,6 +155,7 @@ class Directory(Backend):
             self.pool.target,
             volume,
             source,
+            mover,
             metadata=metadata,
             reflink=reflink,
             as_owner=self.as_owner,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.host import Host
+    from storagectl.host.bulk import Mover
     from storagectl.tools.lvm import Group, LogicalVolume
 
 # libblkid's word for a physical volume.
@@ -367,11 +368,11 @@ class Logical(Backend):
             self.host.change(lvm.lvremove(self._path(name)))
 
     def create_volume_from(
-        self, volume: Volume, source: Volume, *, metadata: bool, reflink: bool
+        self, volume: Volume, source: Volume, mover: Mover, *, metadata: bool, reflink: bool
     ) -> None:
         """Make a volume and fill it; it has room for all of the content."""
         whole = volume.replace(allocation=volume.capacity)
-        blocks.create_from(self, whole, source, metadata=metadata, reflink=reflink)
+        blocks.create_from(self, whole, source, mover, metadata=metadata, reflink=reflink)
 
     def delete_volume(self, volume: Volume) -> None:
         devices.settle(self.host)

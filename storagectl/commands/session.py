@@ -44,6 +44,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.quiet = settings.quiet
+        self.has_data_on_stdout = False
 
     def connect(self) -> None:
         """Find the folders of the pools.  Raises: StorageError for a URI that is not served."""
@@ -76,6 +77,8 @@ class Session:
 
     def finish(self, seconds: float) -> None:
         """End a command's output as virsh does, with an empty line or the time it took."""
+        if self.has_data_on_stdout:
+            return
         if self.settings.timing:
             output.write(f"\n(Time: {output.decimal(seconds * 1000, 3)} ms)\n\n")
         else:

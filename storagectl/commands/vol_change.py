@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, value
+from storagectl.commands import command, flag, output, value
+from storagectl.commands.progress import moving, progress_options, verified, verify_option
 from storagectl.commands.vol_show import volume_options
 from storagectl.errors import ClientError, StorageError
 from storagectl.units import COMMAND_LIMIT, parse
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from storagectl.commands.session import Session
+
+# The name that stands for stdin or stdout.
+STANDARD = "-"
 
 
 @command("vol-delete", "Delete a given vol.", "Failed to delete vol {vol}")
@@ -80,9 +85,11 @@ def window_options(verb: str, preposition: str) -> Callable[[Any], Any]:
 
 @command("vol-upload", "Upload file contents to a volume")
 @value("vol", "vol name, key or path", required=True)
-@value("file", "file", required=True)
+@value("file", "file, - for stdin", required=True)
 @value("pool", "pool name or uuid")
 @window_options("upload", "to")
+@progress_options
+@verify_option
 @click.pass_obj
 def vol_upload(
     session: Session,
@@ -92,27 +99,43 @@ def vol_upload(
     offset: int | None,
     length: int | None,
     sparse: bool,
+    verify: bool,
+    progress: bool,
+    no_progress: bool,
 ) -> None:
     found = session.volumes.find(vol, pool)
     try:
-        source = open(file, "rb")  # noqa: SIM115
+        source = open(file if file != STANDARD else 0, "rb", closefd=file != STANDARD)  # noqa: SIM115
     except IsADirectoryError as error:
         raise StorageError(
             f"send handler failed: {error.strerror}", action=f"cannot send data to volume {vol}"
         ) from error
     except OSError as error:
         raise ClientError(f"cannot read {file}") from error
-    with source, session.doing(f"cannot upload to volume {vol}"):
+    with (
+        source,
+        moving(progress, no_progress, verify=verify) as mover,
+        session.doing(f"cannot upload to volume {vol}"),
+    ):
         session.volumes.upload(
-            found, source.fileno(), offset=offset or 0, length=(length or 0) % 2**64, sparse=sparse
+            found,
+            source.fileno(),
+            mover,
+            offset=offset or 0,
+            length=(length or 0) % 2**64,
+            sparse=sparse,
         )
+    if verify:
+        output.write(verified(mover, found.volume.name))
 
 
 @command("vol-download", "Download volume contents to a file")
 @value("vol", "vol name, key or path", required=True)
-@value("file", "file", required=True)
+@value("file", "file, - for stdout", required=True)
 @value("pool", "pool name or uuid")
 @window_options("download", "from")
+@progress_options
+@verify_option
 @click.pass_obj
 def vol_download(
     session: Session,
@@ -122,17 +145,39 @@ def vol_download(
     offset: int | None,
     length: int | None,
     sparse: bool,
+    verify: bool,
+    progress: bool,
+    no_progress: bool,
 ) -> None:
+    to_stdout = file == STANDARD
     found = session.volumes.find(vol, pool)
     with contextlib.ExitStack() as stack:
-        try:
-            target = stack.enter_context(session.host.replacing(file))
-        except OSError as error:
-            raise ClientError(f"cannot create {file}") from error
+        if to_stdout:
+            sys.stdout.flush()
+            session.has_data_on_stdout = True
+            target = sys.stdout.fileno()
+        else:
+            try:
+                target = stack.enter_context(session.host.replacing(file))
+            except OSError as error:
+                raise ClientError(f"cannot create {file}") from error
+        mover = stack.enter_context(moving(progress, no_progress, verify=verify))
         with session.doing(f"cannot download from volume {vol}"):
             session.volumes.download(
-                found, target, offset=offset or 0, length=(length or 0) % 2**64, sparse=sparse
+                found,
+                target,
+                mover,
+                offset=offset or 0,
+                length=(length or 0) % 2**64,
+                sparse=sparse,
+                in_order=to_stdout,
             )
+    if verify:
+        line = verified(mover, found.volume.name)
+        if to_stdout:
+            sys.stderr.write(line)
+        else:
+            output.write(line)
 
 
 @command(
@@ -142,12 +187,21 @@ def vol_download(
 )
 @volume_options("vol name, key or path")
 @value("algorithm", "perform selected wiping algorithm")
+@progress_options
 @click.pass_obj
-def vol_wipe(session: Session, vol: str, pool: str | None, algorithm: str | None) -> None:
+def vol_wipe(
+    session: Session,
+    vol: str,
+    pool: str | None,
+    algorithm: str | None,
+    progress: bool,
+    no_progress: bool,
+) -> None:
     from storagectl.volumes import WIPE_ALGORITHMS
 
     found = session.volumes.find(vol, pool)
     if algorithm is not None and algorithm not in WIPE_ALGORITHMS:
         raise ClientError(f"Unsupported algorithm '{algorithm}'")
-    session.volumes.wipe(found, algorithm or "zero")
+    with moving(progress, no_progress) as mover:
+        session.volumes.wipe(found, algorithm or "zero", mover)
     session.say(f"Vol {vol} wiped")

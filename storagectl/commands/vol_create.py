@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import command, flag, output, value
+from storagectl.commands.progress import moving, progress_options, verified, verify_option
 from storagectl.commands.session import read_file
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.units import COMMAND_LIMIT, parse
@@ -97,6 +98,8 @@ def vol_create_as(
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("reflink", "use btrfs COW lightweight copy")
 @flag("validate", "validate the XML against the schema")
+@progress_options
+@verify_option
 @click.pass_obj
 def vol_create_from(
     session: Session,
@@ -107,14 +110,22 @@ def vol_create_from(
     prealloc_metadata: bool,
     reflink: bool,
     validate: bool,
+    verify: bool,
+    progress: bool,
+    no_progress: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     source = session.volumes.find(vol, inputpool, pool_option="inputpool")
     volume = parse_volume(read_file(file), row, capacity_optional=True, validated=validate)
-    session.volumes.create_from(pool, volume, source, metadata=prealloc_metadata, reflink=reflink)
+    with moving(progress, no_progress, verify=verify) as mover:
+        session.volumes.create_from(
+            pool, volume, source, mover, metadata=prealloc_metadata, reflink=reflink
+        )
     session.say(f"Vol {volume.name} created from input vol {source.volume.name}")
+    if verify:
+        output.write(verified(mover, volume.name))
 
 
 @command(
@@ -128,6 +139,8 @@ def vol_create_from(
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("reflink", "use btrfs COW lightweight copy")
 @flag("print-xml", "print XML document rather than clone the volume")
+@progress_options
+@verify_option
 @click.pass_obj
 def vol_clone(
     session: Session,
@@ -137,6 +150,9 @@ def vol_clone(
     prealloc_metadata: bool,
     reflink: bool,
     print_xml: bool,
+    verify: bool,
+    progress: bool,
+    no_progress: bool,
 ) -> None:
     source = session.volumes.find(vol, pool)
     if print_xml:
@@ -146,11 +162,15 @@ def vol_clone(
         row = POOL_TYPES[source.entry.pool.type]
         output.write(renamed(format_volume(source.volume, row), newname))
         return
-    session.volumes.create_from(
-        source.entry.name,
-        source.volume.replace(name=newname),
-        source,
-        metadata=prealloc_metadata,
-        reflink=reflink,
-    )
+    with moving(progress, no_progress, verify=verify) as mover:
+        session.volumes.create_from(
+            source.entry.name,
+            source.volume.replace(name=newname),
+            source,
+            mover,
+            metadata=prealloc_metadata,
+            reflink=reflink,
+        )
     session.say(f"Vol {newname} cloned from {source.volume.name}")
+    if verify:
+        output.write(verified(mover, newname))

@@ -26,7 +26,7 @@ from storagectl.errors import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -112,14 +112,20 @@ class Host:
         return self._run(list(argv), ok, limit_s)
 
     def change(
-        self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        ok: Sequence[int] = (0,),
+        limit_s: float | None = None,
+        heard: Callable[[bytes], None] | None = None,
     ) -> str:
         """Run a tool that alters the machine and return its stdout.
 
+        With `heard` what it prints is told at once instead.
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
         when it has not ended within `limit_s`.
         """
-        return self._run(list(argv), ok, limit_s)
+        return self._run(list(argv), ok, limit_s, heard)
 
     def converse(self, argv: Sequence[str]) -> None:
         """Run a program that talks to the user on the terminal, such as an editor.
@@ -156,14 +162,25 @@ class Host:
             return False
         return True
 
-    def _run(self, argv: list[str], ok: Sequence[int], limit_s: float | None) -> str:
+    def _run(
+        self,
+        argv: list[str],
+        ok: Sequence[int],
+        limit_s: float | None,
+        heard: Callable[[bytes], None] | None = None,
+    ) -> str:
         argv[0] = self.find_tool(argv[0])
-        status, stdout, stderr = self._spawn(argv, limit_s)
+        status, stdout, stderr = self._spawn(argv, limit_s, heard)
         if status not in ok:
             raise ToolFailed(argv, status, stderr)
         return stdout
 
-    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+    def _spawn(
+        self,
+        argv: list[str],
+        limit_s: float | None = None,
+        heard: Callable[[bytes], None] | None = None,
+    ) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
         The child has the C locale, no stdin, no terminal and none of our descriptors.
@@ -192,6 +209,8 @@ class Host:
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
         try:
+            if heard is not None:
+                tell_at_once(process, heard)
             stdout, stderr = process.communicate(timeout=limit_s)
         except BaseException as error:
             end_group(process)
@@ -200,7 +219,7 @@ class Host:
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ToolTimeout(argv, error.timeout) from None
             raise
-        return process.returncode, stdout, stderr
+        return process.returncode, stdout or "", stderr
 
     def responds(self, path: str) -> bool:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
@@ -354,11 +373,23 @@ class Host:
         except OSError as error:
             raise no_cow_flag(path) from error
 
+    def _make_alike(self, fd: int, path: str, status: os.stat_result) -> None:
+        """Give an empty file of ours what can be given of another's owner, mode and attributes."""
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, status.st_uid, status.st_gid)
+        for name in attributes_of(path):
+            with contextlib.suppress(OSError):
+                os.setxattr(fd, name, os.getxattr(path, name))
+        if has_flag(path, NOCOW):
+            self._change_flag(fd, NOCOW, wanted=True)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(fd, stat.S_IMODE(status.st_mode))
+
     def _change_flag(self, fd: int, flag: int, *, wanted: bool) -> None:
         import fcntl
         import struct
 
-        flags = struct.unpack("l", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0]
+        flags = flags_of(fd)
         changed = flags | flag if wanted else flags & ~flag
         fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("l", changed))
 
@@ -414,6 +445,8 @@ class Host:
             lock = fcntl.LOCK_EX if write else fcntl.LOCK_SH
             if not locked(fd, lock, UDEV_PATIENCE_S if stat.S_ISBLK(mode) else 0):
                 raise ResourceBusy(f"'{path}' is being worked on by another process")
+            if not is_at(fd, path):
+                raise ResourceBusy(f"'{path}' has just been replaced by another process")
             yield fd
         finally:
             os.close(fd)
@@ -433,30 +466,43 @@ class Host:
         finally:
             os.close(fd)
 
+    def may_replace(self, path: str, size: int) -> bool:
+        """Tell whether `replacing` can work on a file, which is to have up to `size` bytes.
+
+        Not where it has another name too, or its folder is not ours to write to.
+        """
+        folder = os.path.dirname(path)
+        space = os.statvfs(folder)
+        return (
+            os.lstat(path).st_nlink == 1
+            and space.f_bavail * space.f_frsize > size
+            and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+        )
+
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[int]:
-        """Open a file of the user's to be written as a whole: it is complete or as before.
+        """Open an empty file that takes the place of `path`, which is complete or as before.
 
-        What is no regular file, such as a pipe, is written in place.
+        It gets the owner, mode and attributes of what was there.  What is no regular file,
+        such as a pipe, is written in place, a device only when nobody uses it.
         """
         try:
             status = os.stat(path)
         except FileNotFoundError:
             status = None
         if status is not None and not stat.S_ISREG(status.st_mode):
-            fd = os.open(path, os.O_WRONLY)
+            alone = os.O_EXCL if stat.S_ISBLK(status.st_mode) else 0
+            fd = os.open(path, os.O_WRONLY | alone)
             try:
                 yield fd
             finally:
                 os.close(fd)
             return
         path = os.path.realpath(path)
-        temporary, fd = self._stage(os.path.dirname(path), 0o666)
+        temporary, fd = self._stage(os.path.dirname(path), 0o666 if status is None else 0o600)
         try:
             if status is not None:
-                os.fchmod(fd, stat.S_IMODE(status.st_mode))
-                with contextlib.suppress(PermissionError):
-                    os.fchown(fd, status.st_uid, status.st_gid)
+                self._make_alike(fd, path, status)
             yield fd
             os.rename(temporary, path)
         except BaseException:
@@ -475,7 +521,7 @@ class Host:
             self.opened(device, write=True, follow=True) as fd,
         ):
             for offset, length in ranges:
-                bulk.zero(fd, offset, length)
+                bulk.Mover().zero(fd, offset, length)
 
     @contextlib.contextmanager
     def staged(self, path: str, mode: int = 0o600) -> Iterator[str]:
@@ -539,6 +585,21 @@ class Host:
                         os.close(fd)
 
 
+def tell_at_once(process: subprocess.Popen[str], heard: Callable[[bytes], None]) -> None:
+    """Have a thread tell what a child prints, in the child's own pieces."""
+    import threading
+
+    stream, process.stdout = process.stdout, None
+    assert stream is not None
+
+    def listen() -> None:
+        with stream:
+            while chunk := os.read(stream.fileno(), 4096):
+                heard(chunk)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
 def end_group(leader: subprocess.Popen[str]) -> None:
     """End a child and all it has started, such as mount(8) its helper, and wait for that.
 
@@ -589,6 +650,46 @@ def open_file(path: str, flags: int) -> int:
         status = os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW)
         with acting_as(status.st_uid, status.st_gid):
             return os.open(path, flags)
+
+
+def is_at(fd: int, path: str) -> bool:
+    """Tell whether an open file is still the one at a path."""
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(now, os.fstat(fd))
+
+
+def attributes_of(path: str) -> list[str]:
+    """Return the names of a file's extended attributes, none where there are no such things."""
+    try:
+        return os.listxattr(path)
+    except OSError:
+        return []
+
+
+def flags_of(fd: int) -> int:
+    """Return a file's inode flags.  Raises: OSError.  Source: ioctl_iflags(2)."""
+    import fcntl
+    import struct
+
+    flags: int = struct.unpack("l", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)))[0]
+    return flags
+
+
+def has_flag(path: str, flag: int) -> bool:
+    """Tell whether a file has an inode flag; not where its file system knows none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return bool(flags_of(fd) & flag)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def locked(fd: int, lock: int, patience_s: float) -> bool:
@@ -661,8 +762,13 @@ def no_cow_flag(path: str) -> SystemFailure:
 
 @contextlib.contextmanager
 def system_errors(what: str) -> Iterator[None]:
-    """Turn an OSError of the block into `what: <the system's words>`."""
+    """Turn an OSError of the block into `what: <the system's words>`.
+
+    That nobody reads from a pipe any more is no error of the block's.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise SystemFailure(f"{what}: {error.strerror}") from error

@@ -5,15 +5,20 @@ Source: qemu-img 7.2; option order as libvirt 9.0.0 storageBackendCreateQemuImgO
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storagectl.host.bulk import Meter
     from storagectl.model import Volume
 
 # libvirt's names where qemu-img has others.
 DRIVERS = {"iso": "raw", "ploop": "parallels"}
 NO_FORMAT = (None, "none")
 DEFAULT_COMPAT = "0.10"
+PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
 
 
 def driver(volume_format: str | None) -> str:
@@ -55,19 +60,44 @@ def create(volume: Volume, path: str, *, metadata: bool) -> list[str]:
     return argv
 
 
-def convert(source: Volume, volume: Volume, path: str, *, metadata: bool) -> list[str]:
+def convert(
+    source: Volume, volume: Volume, path: str, *, metadata: bool, progress: bool
+) -> list[str]:
     """Copy the content of one volume, backing store included, into a new image at `path`."""
     return [
-        "qemu-img", "convert", "-f", driver(source.format), "-O", driver(volume.format),
+        "qemu-img", "convert", *(["-p"] if progress else []),
+        "-f", driver(source.format), "-O", driver(volume.format),
         *options(volume, metadata=metadata), source.path, path,
     ]  # fmt: skip
 
 
-def convert_into(source: Volume, device: str) -> list[str]:
+def convert_into(source: Volume, device: str, *, progress: bool) -> list[str]:
     """Write the content of a volume as raw data onto a block device."""
     return [
-        "qemu-img", "convert", "-n", "-f", driver(source.format), "-O", "raw", source.path, device,
+        "qemu-img", "convert", *(["-p"] if progress else []), "-n",
+        "-f", driver(source.format), "-O", "raw", source.path, device,
     ]  # fmt: skip
+
+
+def compare(source: Volume, path: str, volume_format: str | None) -> list[str]:
+    """Compare what guests see of a volume and of an image; one may be longer, with zeros."""
+    return [
+        "qemu-img", "compare", "-f", driver(source.format), "-F", driver(volume_format),
+        source.path, path,
+    ]  # fmt: skip
+
+
+def hearing(meter: Meter) -> Callable[[bytes], None] | None:
+    """Return what hears how far qemu-img is, `    (12.34/100%)\\r`, and tells a visible meter."""
+    if not meter.visible:
+        return None
+
+    def heard(chunk: bytes) -> None:
+        found = PROGRESS.findall(chunk)
+        if found and meter.total is not None:
+            meter.advance(int(float(found[-1]) / 100 * meter.total) - meter.done)
+
+    return heard
 
 
 def resize(volume: Volume, capacity: int, *, shrink: bool) -> list[str]:

@@ -44,6 +44,13 @@ class Case(NamedTuple):
 
 OWN = "virsh has no such thing"
 ENDS = "answers at once, whatever comes after it"
+OWN_OPTIONS = {
+    "vol-clone": "progress no-progress verify",
+    "vol-create-from": "progress no-progress verify",
+    "vol-download": "progress no-progress verify",
+    "vol-upload": "progress no-progress verify",
+    "vol-wipe": "progress no-progress",
+}
 # Where virsh 9.0.0 can't be asked on the machine that builds this.
 NOT_COMPARED = {
     "autostart succeeds": OWN,
@@ -60,6 +67,12 @@ NOT_COMPARED = {
     "import fails": OWN,
     "import --folder succeeds": OWN,
     "import --folder fails": OWN,
+    **{
+        f"{command} --{option} {outcome}": OWN
+        for command, options in OWN_OPTIONS.items()
+        for option in options.split()
+        for outcome in ("succeeds", "fails")
+    },
     "storagectl --help succeeds": "the words are this program's own: test_shell.py",
     "storagectl --help fails": ENDS,
     "storagectl --no-pkttyagent succeeds": "new in libvirt 11.4",

@@ -10,6 +10,7 @@ from scratch import MIB, Program, Scratch, failed
 
 from storagectl.errors import VolumeNotFound
 from storagectl.host import Host
+from storagectl.host.bulk import Mover
 from storagectl.pools import Pools
 from storagectl.store import Store
 from storagectl.volumes import Volumes
@@ -46,7 +47,7 @@ def test_s57_a_partition_that_was_renumbered_meanwhile_is_not_deleted(
     with pytest.raises(VolumeNotFound):
         volumes.delete(second, snapshots=False)
     with pytest.raises(VolumeNotFound):
-        volumes.wipe(second, "zero")
+        volumes.wipe(second, "zero", Mover())
     left = sorted(v.capacity // MIB for v in volumes.all("d", details=True) if v.name[-1] > "4")
     assert left == [6, 7, 8]
 

@@ -81,7 +81,7 @@ def test_copy_data_of_any_window(
         length = data.draw(st.integers(0, len(content) - start))
         at = data.draw(st.integers(0, 3 * BLOCK))
         os.ftruncate(target, at + length)
-        bulk.copy_data(source, target, start, at, length)
+        bulk.Mover().copy_data(source, target, start, at, length)
         assert whole(target) == bytes(at) + content[start : start + length]
         assert os.fstat(target).st_blocks <= os.fstat(source).st_blocks + 16
 
@@ -99,7 +99,7 @@ def test_copy_with_holes_over_old_data(
         after = data.draw(st.integers(0, 2 * BLOCK))
         old = b"\xee" * (at + length + after)
         os.pwrite(target, old, 0)
-        bulk.copy_with_holes(source, target, start, at, length)
+        bulk.Mover().copy_with_holes(source, target, start, at, length)
         assert whole(target) == old[:at] + content[start : start + length] + old[:after]
 
 
@@ -108,7 +108,7 @@ def test_holes_are_kept_on_a_real_disk() -> None:
         os.pwrite(source.fileno(), b"x" * BLOCK, 8 << 20)
         source.truncate(64 << 20)
         target.truncate(64 << 20)
-        bulk.copy_data(source.fileno(), target.fileno(), 0, 0, 64 << 20)
+        bulk.Mover().copy_data(source.fileno(), target.fileno(), 0, 0, 64 << 20)
         assert os.pread(target.fileno(), BLOCK, 8 << 20) == b"x" * BLOCK
         assert os.fstat(target.fileno()).st_blocks * 512 < 1 << 20
 
@@ -119,7 +119,7 @@ def test_punching_gives_space_back() -> None:
         os.pwrite(target.fileno(), b"x" * (4 << 20), 0)
         os.fsync(target.fileno())
         before = os.fstat(target.fileno()).st_blocks
-        bulk.copy_with_holes(source.fileno(), target.fileno(), 0, 0, 4 << 20)
+        bulk.Mover().copy_with_holes(source.fileno(), target.fileno(), 0, 0, 4 << 20)
         assert os.fstat(target.fileno()).st_blocks < before
         assert not any(whole(target.fileno()))
 
@@ -162,7 +162,7 @@ def check_copy() -> None:
     content = os.urandom((2 << 20) + 17)
     with files(2) as (source, target):
         os.write(source, content)
-        bulk.copy_range(source, target, 5, 3, len(content) - 5)
+        bulk.Mover().copy(source, target, 5, 3, len(content) - 5)
         assert whole(target) == bytes(3) + content[5:]
 
 
@@ -172,14 +172,14 @@ def test_s53_copy_range_passes_real_errors_on(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "copy_file_range", full)
     with files(2) as (source, target), pytest.raises(OSError, match="No space left"):
-        bulk.copy_range(source, target, 0, 0, 10)
+        bulk.Mover().copy(source, target, 0, 0, 10)
 
 
 def test_copy_range_past_the_end_is_an_error() -> None:
     with files(2) as (source, target):
         os.write(source, b"short")
         with pytest.raises(OSError, match="unexpected end of file"):
-            bulk.copy_range(source, target, 0, 0, 10)
+            bulk.Mover().copy(source, target, 0, 0, 10)
 
 
 def piped(content: bytes) -> int:
@@ -203,10 +203,10 @@ def test_stream_in_limits(given_bytes: bytes, room: int, whole_input: bool, fits
         os.pwrite(target, b"." * 20, 0)
         try:
             if fits:
-                bulk.stream_in(pipe, target, room, 7, whole=whole_input)
+                bulk.Mover().stream_in(pipe, target, room, 7, whole=whole_input)
             else:
                 with pytest.raises(OSError, match="No space left on device"):
-                    bulk.stream_in(pipe, target, room, 7, whole=whole_input)
+                    bulk.Mover().stream_in(pipe, target, room, 7, whole=whole_input)
         finally:
             os.close(pipe)
         written = given_bytes[: max(room, 0)]
@@ -218,18 +218,18 @@ def test_stream_out_in_order_and_whole() -> None:
     with files(1) as (source,):
         os.write(source, content)
         reading, writing = os.pipe()
-        bulk.stream_out(source, writing, 100, 39_000)
+        bulk.Mover().stream_out(source, writing, 100, 39_000)
         os.close(writing)
         with open(reading, "rb") as stream:
             assert stream.read() == content[100:39_100]
         with pytest.raises(OSError, match="unexpected end of file"):
-            bulk.stream_out(source, os.open(os.devnull, os.O_WRONLY), 39_999, 2)
+            bulk.Mover().stream_out(source, os.open(os.devnull, os.O_WRONLY), 39_999, 2)
 
 
 def test_zero_is_exact() -> None:
     with files(1) as (fd,):
         os.pwrite(fd, b"x" * (3 << 20), 0)
-        bulk.zero(fd, 10, (2 << 20) + 5)
+        bulk.Mover().zero(fd, 10, (2 << 20) + 5)
         assert whole(fd) == b"x" * 10 + bytes((2 << 20) + 5) + b"x" * ((1 << 20) - 15)
 
 

@@ -234,7 +234,9 @@ def test_s53_s54_s55_create_leaves_nothing_at_any_step(
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=["int", "term", "full", "io"])
-@pytest.mark.parametrize("step", [(bulk, "copy_data"), (bulk, "allocate")], ids=lambda s: s[1])
+@pytest.mark.parametrize(
+    "step", [(bulk.Mover, "copy_data"), (bulk, "allocate")], ids=lambda s: s[1]
+)
 def test_s54_s56_clone_leaves_nothing_at_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, problem: BaseException
 ) -> None:
@@ -244,7 +246,7 @@ def test_s54_s56_clone_leaves_nothing_at_any_step(
     monkeypatch.setattr(*step, raising(problem))
     volume = Volume("a", format="raw", capacity=MIB, allocation=MIB)
     with pytest.raises((StorageError, KeyboardInterrupt, SystemExit)):
-        looked_at.create_volume_from(volume, source, metadata=False, reflink=False)
+        looked_at.create_volume_from(volume, source, bulk.Mover(), metadata=False, reflink=False)
     assert os.listdir(tmp_path) == ["src"]
     assert (tmp_path / "src").read_bytes() == b"content"
 
@@ -278,7 +280,7 @@ class Images(FakeHost):
         super().__init__()
         self.answers = list(answers)
 
-    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
         self.calls.append(argv)
         text, status = self.answers.pop(0)
         return status, "", text.replace("STAGED", argv[-2] if argv[1] == "create" else argv[-1])
@@ -313,7 +315,9 @@ def test_a_converted_image_grows_to_its_capacity(tmp_path: Path) -> None:
     host = Images(("", 0), ("", 0))
     looked_at = backend(tmp_path, host)
     wanted = Volume("a", format="qcow2", capacity=2 * MIB)
-    looked_at.create_volume_from(wanted, looked_at.volume("src"), metadata=False, reflink=False)
+    looked_at.create_volume_from(
+        wanted, looked_at.volume("src"), bulk.Mover(), metadata=False, reflink=False
+    )
     first, second = host.calls
     assert first[:6] == ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
     assert first[-2] == f"{tmp_path}/src"
@@ -327,7 +331,9 @@ def test_s15_source_formats_are_always_named(tmp_path: Path) -> None:
     host = Images(("", 0))
     source = Volume("src", path=f"{tmp_path}/src", format="raw", capacity=512)
     wanted = Volume("a", format="qcow2", capacity=512)
-    backend(tmp_path, host).create_volume_from(wanted, source, metadata=False, reflink=False)
+    backend(tmp_path, host).create_volume_from(
+        wanted, source, bulk.Mover(), metadata=False, reflink=False
+    )
     assert host.calls[0][2:4] == ["-f", "raw"]
 
 
@@ -381,7 +387,7 @@ def test_reflink_is_for_raw_volumes(tmp_path: Path) -> None:
     source = looked_at.volume("src")
     with pytest.raises(StorageError, match=r"unsupported flags \(0x2\)"):
         looked_at.create_volume_from(
-            Volume("a", format="qcow2"), source, metadata=False, reflink=True
+            Volume("a", format="qcow2"), source, bulk.Mover(), metadata=False, reflink=True
         )
     assert os.listdir(tmp_path) == ["src"]
 
@@ -416,7 +422,7 @@ def test_free_path_refuses_folders_as_sources(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match="cannot copy from volume of type 'dir'"):
         files.create_from(
             looked_at.host, str(tmp_path), Volume("a", format="raw"), looked_at.volume("d"),
-            metadata=False, reflink=False,
+            bulk.Mover(), metadata=False, reflink=False,
         )  # fmt: skip
 
 

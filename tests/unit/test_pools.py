@@ -507,7 +507,9 @@ def test_a_server_without_exports(pools: Pools, answer: tuple[str, int], hint: s
 
 def test_s48_a_silent_server_is_asked_for_a_limited_time(pools: Pools) -> None:
     class Silent(FakeHost):
-        def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+        def _spawn(
+            self, argv: list[str], limit_s: float | None = None, *_: object
+        ) -> tuple[int, str, str]:
             assert limit_s is not None
             raise ToolTimeout(argv, limit_s)
 

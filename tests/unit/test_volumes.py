@@ -27,7 +27,7 @@ from storagectl.errors import (
     VolumeExists,
     VolumeNotFound,
 )
-from storagectl.host import Host
+from storagectl.host import Host, bulk
 from storagectl.model import BackingStore, Encryption, Pool, Volume
 from storagectl.pools import Pools
 from storagectl.store import Store
@@ -244,7 +244,7 @@ def test_s03_bad_names_are_refused(lab: Lab, name: str) -> None:
     for action in (
         lambda: lab.volumes.create("one", lab.raw(name), metadata=False),
         lambda: lab.volumes.create_from(
-            "one", lab.raw(name), source, metadata=False, reflink=False
+            "one", lab.raw(name), source, bulk.Mover(), metadata=False, reflink=False
         ),
     ):
         text = last(action, OperationInvalid)
@@ -275,7 +275,9 @@ def test_a_name_that_is_taken(lab: Lab) -> None:
         "storage volume 'a' exists already"
     ]
     assert lines(
-        lambda: lab.volumes.create_from("one", lab.raw("a"), source, metadata=False, reflink=False),
+        lambda: lab.volumes.create_from(
+            "one", lab.raw("a"), source, bulk.Mover(), metadata=False, reflink=False
+        ),
         InternalError,
     ) == ["internal error: storage volume name 'a' already in use."]
     assert lab.path("one", "a").read_bytes() == b"old"
@@ -365,7 +367,9 @@ def test_clone_is_equal_and_sparse(lab: Lab) -> None:
         stream.truncate(8 * MIB)
         os.pwrite(stream.fileno(), content[MIB : MIB + 5000], MIB)
     source = lab.volumes.find("a", "one")
-    lab.volumes.create_from("two", lab.raw("b"), source, metadata=False, reflink=False)
+    lab.volumes.create_from(
+        "two", lab.raw("b"), source, bulk.Mover(), metadata=False, reflink=False
+    )
     made = lab.path("two", "b")
     assert made.read_bytes() == content
     assert made.stat().st_blocks <= lab.path("one", "a").stat().st_blocks + 16
@@ -375,7 +379,7 @@ def test_clone_is_equal_and_sparse(lab: Lab) -> None:
 def test_clone_into_a_larger_and_allocated_volume(lab: Lab) -> None:
     source = lab.make("one", "a", b"abc")
     wanted = lab.raw("b", MIB, MIB)
-    lab.volumes.create_from("one", wanted, source, metadata=False, reflink=False)
+    lab.volumes.create_from("one", wanted, source, bulk.Mover(), metadata=False, reflink=False)
     status = lab.path("one", "b").stat()
     assert lab.path("one", "b").read_bytes() == b"abc" + bytes(MIB - 3)
     assert status.st_blocks * 512 >= MIB
@@ -383,7 +387,9 @@ def test_clone_into_a_larger_and_allocated_volume(lab: Lab) -> None:
 
 def test_clone_never_shrinks(lab: Lab) -> None:
     source = lab.make("one", "a", b"abcdef")
-    lab.volumes.create_from("one", lab.raw("b", 1), source, metadata=False, reflink=False)
+    lab.volumes.create_from(
+        "one", lab.raw("b", 1), source, bulk.Mover(), metadata=False, reflink=False
+    )
     assert lab.path("one", "b").read_bytes() == b"abcdef"
 
 
@@ -392,12 +398,14 @@ def test_refusals_of_clone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = lab.volumes.find("d", "one")
     kwargs = {"metadata": False, "reflink": False}
     assert last(
-        lambda: lab.volumes.create_from("one", lab.raw("b"), folder, **kwargs), InternalError
+        lambda: lab.volumes.create_from("one", lab.raw("b"), folder, bulk.Mover(), **kwargs),
+        InternalError,
     ) == ("internal error: cannot copy from volume of type 'dir'")
     source = lab.make("one", "a", b"x")
     monkeypatch.setattr(Directory, "create_volume_from", None)
     assert last(
-        lambda: lab.volumes.create_from("one", lab.raw("b"), source, **kwargs), NoSupport
+        lambda: lab.volumes.create_from("one", lab.raw("b"), source, bulk.Mover(), **kwargs),
+        NoSupport,
     ).endswith("storage pool does not support volume creation from an existing volume")
     assert sorted(os.listdir(lab.root / "one")) == ["a", "d"]
 
@@ -407,7 +415,7 @@ def test_s57_a_volume_that_is_being_written_is_not_cloned(lab: Lab) -> None:
     with Host().opened(source.volume.path, write=True):
         text = last(
             lambda: lab.volumes.create_from(
-                "one", lab.raw("b"), source, metadata=False, reflink=False
+                "one", lab.raw("b"), source, bulk.Mover(), metadata=False, reflink=False
             ),
             ResourceBusy,
         )
@@ -562,7 +570,7 @@ def upload(lab: Lab, content: bytes, *, pipe: bool = False, **window: Any) -> by
         (lab.root / "input").write_bytes(content)
         reading = os.open(lab.root / "input", os.O_RDONLY)
     try:
-        lab.volumes.upload(found, reading, **given)
+        lab.volumes.upload(found, reading, bulk.Mover(), **given)
     finally:
         os.close(reading)
     return lab.path("one", "a").read_bytes()
@@ -603,7 +611,7 @@ def test_upload_of_holes(lab: Lab) -> None:
         os.pwrite(stream.fileno(), b"data", 65536)
     found = lab.volumes.find("a", "one")
     with (lab.root / "holes").open("rb") as stream:
-        lab.volumes.upload(found, stream.fileno(), offset=0, length=0, sparse=True)
+        lab.volumes.upload(found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True)
     assert lab.path("one", "a").read_bytes() == (lab.root / "holes").read_bytes()
 
 
@@ -613,12 +621,16 @@ def download(
     found = lab.volumes.find("a", "one")
     if pipe:
         reading, writing = os.pipe()
-        lab.volumes.download(found, writing, offset=offset, length=length, sparse=sparse)
+        lab.volumes.download(
+            found, writing, bulk.Mover(), offset=offset, length=length, sparse=sparse
+        )
         os.close(writing)
         with open(reading, "rb") as stream:
             return stream.read()
     with (lab.root / "output").open("wb") as stream:
-        lab.volumes.download(found, stream.fileno(), offset=offset, length=length, sparse=sparse)
+        lab.volumes.download(
+            found, stream.fileno(), bulk.Mover(), offset=offset, length=length, sparse=sparse
+        )
     return (lab.root / "output").read_bytes()
 
 
@@ -648,7 +660,9 @@ def test_a_target_that_is_full_is_not_called_a_volume_that_cannot_be_opened(lab:
     found = lab.make("one", "a", b"x" * 10)
     with open("/dev/full", "wb", buffering=0) as stream:
         text = last(
-            lambda: lab.volumes.download(found, stream.fileno(), offset=0, length=0, sparse=True),
+            lambda: lab.volumes.download(
+                found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True
+            ),
             SystemFailure,
         )
     assert text.startswith("cannot move data of volume")
@@ -663,7 +677,9 @@ def test_s22_upload_and_wipe_do_not_follow_a_link(lab: Lab) -> None:
     assert last(lambda: upload(lab, b"x"), SystemFailure) == f"cannot open volume {words}"
     found = lab.volumes.find("a", "one")
     for algorithm in ("zero", "random"):
-        failure = last(lambda kind=algorithm: lab.volumes.wipe(found, kind), SystemFailure)
+        failure = last(
+            lambda kind=algorithm: lab.volumes.wipe(found, kind, bulk.Mover()), SystemFailure
+        )
         assert failure == f"Failed to open storage volume with path {words}"
     assert lab.host.calls == []
     assert victim.read_bytes() == b"precious"
@@ -676,7 +692,7 @@ def test_folders_have_no_content(lab: Lab, verb: str) -> None:
     action = {
         "upload": lambda: upload(lab, b"x"),
         "download": lambda: download(lab),
-        "wipe": lambda: lab.volumes.wipe(lab.volumes.find("a", "one"), "zero"),
+        "wipe": lambda: lab.volumes.wipe(lab.volumes.find("a", "one"), "zero", bulk.Mover()),
     }[verb]
     assert last(action, InternalError) == "internal error: Unexpected volume type 'dir' of 'a'"
 
@@ -686,7 +702,7 @@ def test_s57_one_writer_at_a_time(lab: Lab) -> None:
     with Host().opened(found.volume.path):
         for action in (
             lambda: upload(lab, b"x"),
-            lambda: lab.volumes.wipe(found, "zero"),
+            lambda: lab.volumes.wipe(found, "zero", bulk.Mover()),
             lambda: resize(lab, MIB),
         ):
             assert "worked on by another process" in last(action, ResourceBusy)
@@ -699,7 +715,7 @@ def test_s57_one_writer_at_a_time(lab: Lab) -> None:
 def test_wipe_overwrites_in_place(lab: Lab) -> None:
     found = lab.make("one", "a", b"secret" * 1000)
     inode = lab.path("one", "a").stat().st_ino
-    lab.volumes.wipe(found, "zero")
+    lab.volumes.wipe(found, "zero", bulk.Mover())
     assert lab.path("one", "a").read_bytes() == bytes(6000)
     assert lab.path("one", "a").stat().st_ino == inode
 
@@ -709,7 +725,7 @@ def test_wipe_of_a_sparse_volume_leaves_it_sparse(lab: Lab) -> None:
         stream.truncate(16 * MIB)
         os.pwrite(stream.fileno(), b"secret", 5 * MIB)
         os.fsync(stream.fileno())
-    lab.volumes.wipe(lab.volumes.find("a", "one"), "zero")
+    lab.volumes.wipe(lab.volumes.find("a", "one"), "zero", bulk.Mover())
     status = lab.path("one", "a").stat()
     assert (status.st_size, status.st_blocks) == (16 * MIB, 0)
 
@@ -718,12 +734,12 @@ def test_wipe_by_scrub(lab: Lab) -> None:
     found = lab.make("one", "a", b"x")
     lab.host.script.append((["scrub", "-f", "-p", "gutmann", found.volume.path], "", 0))
     with lab.host:
-        lab.volumes.wipe(found, "gutmann")
+        lab.volumes.wipe(found, "gutmann", bulk.Mover())
 
 
 def test_trim_is_refused(lab: Lab) -> None:
     found = lab.make("one", "a", b"x")
-    assert last(lambda: lab.volumes.wipe(found, "trim"), ArgumentUnsupported) == (
+    assert last(lambda: lab.volumes.wipe(found, "trim", bulk.Mover()), ArgumentUnsupported) == (
         "argument unsupported: 'trim' algorithm not supported"
     )
     assert lab.path("one", "a").read_bytes() == b"x"

@@ -62,7 +62,7 @@ class ScriptedHost(Host):
     def find_tool(self, name: str) -> str:
         return name
 
-    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
         self.ran.append(argv)
         assert self.answers, f"unexpected: {argv}"
         word, status, stdout, stderr = self.answers.pop(0)

@@ -25,6 +25,7 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
+from storagectl.host import bulk
 from storagectl.model import BackingStore, Device, Pool, Source, Volume
 from storagectl.tools import blkid, lvm
 
@@ -356,7 +357,9 @@ def test_options_that_a_block_volume_has_not(
     backend, host = make()
     source = Volume("image", path="/image", capacity=MIB, allocation=MIB, format=format)
     with host, pytest.raises(StorageError) as caught:
-        backend.create_volume_from(named("new"), source, metadata=metadata, reflink=reflink)
+        backend.create_volume_from(
+            named("new"), source, bulk.Mover(), metadata=metadata, reflink=reflink
+        )
     assert caught.value.detail == words
 
 

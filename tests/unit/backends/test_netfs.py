@@ -47,7 +47,9 @@ class Away(FakeHost):
     def responds(self, path: str) -> bool:
         return self.reachable
 
-    def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+    def _spawn(
+        self, argv: list[str], limit_s: float | None = None, *_: object
+    ) -> tuple[int, str, str]:
         status, stdout, stderr = super()._spawn(argv, limit_s)
         if stdout == "slow":
             assert limit_s is not None

@@ -502,10 +502,10 @@ def test_a_login_is_undone_when_the_scan_fails(sysfs: Sysfs, records: Path) -> N
     session = ["iscsiadm", "--mode", "session", "-r", "3"]
 
     class Target(Reachable):
-        def _spawn(self, argv: list[str], limit_s: float | None = None) -> tuple[int, str, str]:
+        def _spawn(self, argv: list[str], *rest: Any) -> tuple[int, str, str]:
             if "--login" in argv:
                 sysfs.session(3)
-            return super()._spawn(argv, limit_s)
+            return super()._spawn(argv, *rest)
 
     with Target(
         ([*NODE, "--login"], "", 0),
