@@ -266,7 +266,7 @@ class Volumes:
                         f" '{found.volume.name}' of {room + offset} bytes"
                     )
             mover.meter.begin(given if given is not None else length or None)
-            with self._written(found, old, mover, offset, max(given or 0, size)) as target:
+            with self._written(found, old, mover, offset, given or 0) as target:
                 if given is None:
                     whole = not length or length > room
                     mover.stream_in(source, target, room if whole else length, offset, whole=whole)
@@ -279,11 +279,15 @@ class Volumes:
 
     @contextlib.contextmanager
     def _written(
-        self, found: Found, old: int, mover: Mover, offset: int, size: int
+        self, found: Found, old: int, mover: Mover, offset: int, length: int
     ) -> Iterator[int]:
         """Give the file to write to: one that takes the volume's place, or the volume itself."""
         volume = found.volume
-        if volume.type == "file" and offset == 0 and self.host.may_replace(volume.path, size):
+        if (
+            volume.type == "file"
+            and offset == 0
+            and self.host.may_replace(volume.path, old, length)
+        ):
             from storagectl.host import bulk
 
             with self.host.replacing(volume.path) as new:

@@ -75,11 +75,12 @@ def create_from(
         else:
             meter = mover.meter
             meter.begin(source.capacity)
-            backend.host.change(
-                qemu_img.convert_into(source, made.path, progress=meter.visible),
-                heard=qemu_img.hearing(meter),
-            )
-            files.verify_image(backend.host, mover, source, made.path, "raw")
+            with files.unshortened(backend.host, source):
+                backend.host.change(
+                    qemu_img.convert_into(source, made.path, progress=meter.visible),
+                    heard=qemu_img.hearing(meter),
+                )
+                files.verify_image(backend.host, mover, source, made.path, "raw")
     except BaseException:
         backend.delete_volume(made)
         raise

@@ -180,7 +180,10 @@ def create_from(
     if reflink:
         raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
     check_image(target, volume, metadata=metadata)
-    with staged_file(host, volume, path, as_owner) as staged:
+    with (
+        unshortened(host, source),
+        staged_file(host, volume, path, as_owner) as staged,
+    ):
         meter = mover.meter
         meter.begin(source.capacity)
         argv = qemu_img.convert(source, volume, staged, metadata=metadata, progress=meter.visible)
@@ -360,6 +363,19 @@ def volume_file(host: Host, volume: Volume, *, write: bool) -> Iterator[int]:
         yield fd
 
 
+@contextlib.contextmanager
+def unshortened(host: Host, volume: Volume) -> Iterator[None]:
+    """Keep others from writing to a volume.  Raises: SystemFailure where it got shorter.
+
+    qemu-img takes a lost end of a raw image for zeros.
+    """
+    with volume_file(host, volume, write=False) as fd:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        yield
+        with system_errors(f"cannot read volume '{volume.path}'"):
+            bulk.require_size(fd, size)
+
+
 def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
     if volume.type == "dir":
         raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
@@ -367,8 +383,7 @@ def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink:
         if allocate:
             raise OperationUnsupported("preallocate is only supported for raw type volume")
         with volume_file(host, volume, write=True):
-            pass
-        host.change(qemu_img.resize(volume, capacity, shrink=shrink))
+            host.change(qemu_img.resize(volume, capacity, shrink=shrink))
         return
     with volume_file(host, volume, write=True) as fd:
         if allocate:

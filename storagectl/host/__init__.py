@@ -86,7 +86,9 @@ NOCOW = 0x00800000
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+# Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
+VOLUME_LOCK = STAGED_LOCK + 1
 # How long udev may have a disk locked: while it looks for what is on it after a change.
 # Source: systemd, "Locking Block Device Access".
 UDEV_PATIENCE_S = 10.0
@@ -442,8 +444,11 @@ class Host:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISBLK(mode) and (is_block or not stat.S_ISREG(mode)):
                 raise OSError(errno.EINVAL, "not a regular file or block device")
-            lock = fcntl.LOCK_EX if write else fcntl.LOCK_SH
-            if not locked(fd, lock, UDEV_PATIENCE_S if stat.S_ISBLK(mode) else 0):
+            if stat.S_ISBLK(mode):
+                free = locked(fd, fcntl.LOCK_EX if write else fcntl.LOCK_SH, UDEV_PATIENCE_S)
+            else:
+                free = lock_byte(fd, VOLUME_LOCK, fcntl.F_WRLCK if write else fcntl.F_RDLCK)
+            if not free:
                 raise ResourceBusy(f"'{path}' is being worked on by another process")
             if not is_at(fd, path):
                 raise ResourceBusy(f"'{path}' has just been replaced by another process")
@@ -466,17 +471,20 @@ class Host:
         finally:
             os.close(fd)
 
-    def may_replace(self, path: str, size: int) -> bool:
-        """Tell whether `replacing` can work on a file, which is to have up to `size` bytes.
+    def may_replace(self, path: str, fd: int, length: int) -> bool:
+        """Tell whether `replacing` suits an open file that `length` new bytes are for.
 
-        Not where it has another name too, or its folder is not ours to write to.
+        Not where it has another name too, somebody else has it open, or its folder is not ours
+        to write to; nor where there is room only in the blocks that it has already.
         """
         folder = os.path.dirname(path)
-        space = os.statvfs(folder)
+        status, space = os.fstat(fd), os.statvfs(folder)
+        blocks = status.st_blocks * 512
         return (
-            os.lstat(path).st_nlink == 1
-            and space.f_bavail * space.f_frsize > size
+            status.st_nlink == 1
+            and (space.f_bavail * space.f_frsize > max(length, blocks) or length > blocks)
             and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+            and is_open_once(fd)
         )
 
     @contextlib.contextmanager
@@ -499,6 +507,7 @@ class Host:
                 os.close(fd)
             return
         path = os.path.realpath(path)
+        self.sweep(os.path.dirname(path))
         temporary, fd = self._stage(os.path.dirname(path), 0o666 if status is None else 0o600)
         try:
             if status is not None:
@@ -555,11 +564,13 @@ class Host:
 
         One that a sweep took for left over, before it was locked, is made anew.
         """
+        import fcntl
+
         while True:
             temporary = staged_path(folder)
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             try:
-                lock_staged(fd, wait=True)
+                lock_byte(fd, STAGED_LOCK, fcntl.F_WRLCK, wait=True)
                 if os.fstat(fd).st_nlink:
                     return temporary, fd
             except BaseException:
@@ -571,6 +582,8 @@ class Host:
 
     def sweep(self, folder: str) -> None:
         """Remove staged files of processes that were killed."""
+        import fcntl
+
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 if not is_staged(name):
@@ -579,8 +592,8 @@ class Host:
                 with contextlib.suppress(OSError):
                     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                     try:
-                        lock_staged(fd, wait=False)
-                        os.unlink(path)
+                        if lock_byte(fd, STAGED_LOCK, fcntl.F_WRLCK):
+                            os.unlink(path)
                     finally:
                         os.close(fd)
 
@@ -661,6 +674,21 @@ def is_at(fd: int, path: str) -> bool:
     return os.path.samestat(now, os.fstat(fd))
 
 
+def is_open_once(fd: int) -> bool:
+    """Tell whether nobody else, such as a guest or a loop device, has a file open.
+
+    Source: fcntl(2), F_SETLEASE; where there are no leases everybody may have it open.
+    """
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
+
+
 def attributes_of(path: str) -> list[str]:
     """Return the names of a file's extended attributes, none where there are no such things."""
     try:
@@ -729,18 +757,22 @@ def publish(temporary: str, path: str) -> None:
         os.unlink(temporary)
 
 
-def lock_staged(fd: int, *, wait: bool) -> None:
-    """Mark an unfinished file as somebody's.  Raises: OSError when it is, without `wait`.
+def lock_byte(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
+    """Lock a byte of a file, which need not be there; False when another process has it.
 
-    One byte that no tool asks for: on a network file system flock(2) would take the
-    whole file, and qemu-img, which locks bytes of its own, would fail.
+    On a network file system flock(2) would take the whole file, and qemu-img, which locks
+    bytes of its own, would fail.
     Source: fcntl(2), open file description locks.
     """
     import fcntl
     import struct
 
-    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, STAGED_LOCK, 1, 0)
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, lock)
+    lock = struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, lock)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def staged_path(folder: str) -> str:

@@ -8,14 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from scratch import MIB, failed, make, nothing_changed, run, wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scratch import Program, Scratch
 
 TOOLS = (
@@ -597,16 +596,11 @@ def test_held_volume(ctl: Program, scratch: Scratch, pool: Path) -> None:
     with subprocess.Popen(ctl.argv("vol-upload", "one", "/dev/stdin", "p"),
                           stdin=subprocess.PIPE) as upload:  # fmt: skip
         inode = f":{(pool / 'one').stat().st_ino} "
-        wait_for(lambda: inode in "".join(flocks()), "the upload does not begin")
+        wait_for(lambda: inode in Path("/proc/locks").read_text(), "the upload does not begin")
         message = ctl.refused("vol-wipe", "one", "p")
         assert f"resource busy: '{pool}/one' is being worked on by another process" in message
         assert upload.stdin is not None
         upload.stdin.close()
-
-
-def flocks() -> list[str]:
-    with open("/proc/locks") as stream:
-        return [line for line in stream if "FLOCK" in line]
 
 
 def test_ext2_makes_holes(ctl: Program, scratch: Scratch) -> None:

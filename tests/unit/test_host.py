@@ -251,6 +251,7 @@ def test_s24_a_planted_temporary_file_is_never_used(
 ) -> None:
     """Even somebody who guesses the random name gets nothing but an error."""
     monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
+    monkeypatch.setattr(Host, "sweep", lambda self, folder: None)  # it would be gone by then
     trap = Path(staged_path(str(tmp_path)))
     victim = tmp_path / "victim"
     if planted != "dangling":
@@ -431,15 +432,15 @@ def test_a_file_swept_before_its_lock_is_made_anew(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S57: another process may sweep between open(2) and the lock."""
-    real, swept = host_module.lock_staged, []
+    real, swept = host_module.lock_byte, []
 
-    def lock(fd: int, *, wait: bool) -> None:
+    def lock(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
         if not swept:
             swept.append(os.readlink(f"/proc/self/fd/{fd}"))
             os.unlink(swept[0])
-        real(fd, wait=wait)
+        return real(fd, byte, kind, wait=wait)
 
-    monkeypatch.setattr(host_module, "lock_staged", lock)
+    monkeypatch.setattr(host_module, "lock_byte", lock)
     with host.staged(str(tmp_path / "v")) as staged:
         assert staged != swept[0]
     assert os.listdir(tmp_path) == ["v"]
