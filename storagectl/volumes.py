@@ -271,7 +271,9 @@ class Volumes:
                     whole = not length or length > room
                     mover.stream_in(source, target, room if whole else length, offset, whole=whole)
                 else:
-                    copy = mover.copy_with_holes if sparse else mover.copy
+                    copy = mover.copy
+                    if sparse:
+                        copy = mover.copy_with_holes if target == old else mover.copy_data
                     copy(source, target, os.lseek(source, 0, os.SEEK_CUR), offset, given)
                 if mover.digest is not None:
                     mover.verify(target, offset, mover.meter.done)
@@ -281,7 +283,7 @@ class Volumes:
     def _written(
         self, found: Found, old: int, mover: Mover, offset: int, length: int
     ) -> Iterator[int]:
-        """Give the file to write to: one that takes the volume's place, or the volume itself."""
+        """Give the file to write to: a new one that takes the volume's place, or the volume."""
         volume = found.volume
         if (
             volume.type == "file"
