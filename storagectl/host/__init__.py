@@ -677,15 +677,19 @@ def is_at(fd: int, path: str) -> bool:
 def is_open_once(fd: int) -> bool:
     """Tell whether nobody else, such as a guest or a loop device, has a file open.
 
+    Who opens it at this moment makes the kernel send SIGIO, which would end the process.
     Source: fcntl(2), F_SETLEASE; where there are no leases everybody may have it open.
     """
     import fcntl
 
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError:
         return False
+    finally:
+        signal.signal(signal.SIGIO, before)
     return True
 
 
