@@ -171,6 +171,7 @@ class Mover:
         while length > 0:
             done = min(length, BUFFER)
             write_all(fd, ZEROS[:done], offset)
+            start_writing(fd, offset, done)
             offset += done
             length -= done
             self.meter.advance(done)
