@@ -19,6 +19,7 @@ from storagectl.errors import (
     OperationInvalid,
     OperationUnsupported,
     StorageError,
+    ToolFailed,
     VolumeExists,
     VolumeNotFound,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends import Backend
-    from storagectl.host.bulk import Mover
+    from storagectl.host.bulk import Meter, Mover
     from storagectl.model import Volume
     from storagectl.pools import Entry, Pools
 
@@ -351,8 +352,7 @@ class Volumes:
             ) as fd:
                 status = os.fstat(fd)
                 if algorithm != "zero":
-                    with telling_how_far(volume, mover, 0, "overwritten", tool="scrub"):
-                        self.host.change(["scrub", "-f", "-p", algorithm, volume.path])
+                    self._scrub(volume, os.lseek(fd, 0, os.SEEK_END), algorithm, mover.meter)
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
                     os.ftruncate(fd, 0)
                     os.ftruncate(fd, status.st_size)
@@ -362,6 +362,27 @@ class Volumes:
                     mover.meter.begin(size)
                     with telling_how_far(volume, mover, 0, "overwritten"):
                         mover.zero(fd, 0, size)
+
+    def _scrub(self, volume: Volume, size: int, algorithm: str, meter: Meter) -> None:
+        """Have scrub(1) overwrite a volume; its errors show it without what runs it."""
+        from storagectl.tools import scrub
+
+        passes = scrub.PASSES[algorithm]
+        argv = scrub.overwrite(self.host.find_tool("scrub"), algorithm, volume.path)
+        meter.begin(passes * size)
+        try:
+            self.host.change(argv, heard=scrub.hearing(meter, size))
+        except BaseException as error:
+            if size:
+                number, reached = divmod(meter.done, size)
+                warn(
+                    f"volume '{volume.path}' is overwritten to byte {reached} of {size} in pass"
+                    f" {number + 1} of {passes}"
+                )
+            if isinstance(error, ToolFailed):
+                own = error.argv[len(scrub.UNBUFFERED) :]
+                raise ToolFailed(own, error.status, error.stderr) from error
+            raise
 
     @contextlib.contextmanager
     def _opened(
@@ -389,17 +410,16 @@ def bytes_left(fd: int) -> int | None:
 
 
 @contextlib.contextmanager
-def telling_how_far(
-    volume: Volume, mover: Mover, start: int, state: str, *, tool: str = ""
-) -> Iterator[None]:
+def telling_how_far(volume: Volume, mover: Mover, start: int, state: str) -> Iterator[None]:
     """Say what a volume holds when writing it in place does not come to its end."""
     try:
         yield
     except BaseException:
-        reached = (
-            f"what {tool} had reached" if tool else f"bytes {start} to {start + mover.meter.done}"
-        )
-        warn(f"volume '{volume.path}': {reached} are {state}, the rest is as before")
+        end = start + mover.meter.done
+        if end > start:
+            warn(
+                f"volume '{volume.path}': bytes {start} to {end} are {state}, the rest is as before"
+            )
         raise
 
 

@@ -732,7 +732,8 @@ def test_wipe_of_a_sparse_volume_leaves_it_sparse(lab: Lab) -> None:
 
 def test_wipe_by_scrub(lab: Lab) -> None:
     found = lab.make("one", "a", b"x")
-    lab.host.script.append((["scrub", "-f", "-p", "gutmann", found.volume.path], "", 0))
+    argv = ["stdbuf", "-o0", "scrub", "-f", "-p", "gutmann", found.volume.path]
+    lab.host.script.append((argv, "", 0))
     with lab.host:
         lab.volumes.wipe(found, "gutmann", bulk.Mover())
 
