@@ -245,18 +245,15 @@ def first_bytes(path: str) -> bytes:
         return stream.read(4)
 
 
-@pytest.mark.parametrize("algorithm", ["zero", "dod"])
-def test_a_wipe_that_is_interrupted_says_how_far_it_came(
-    ctl: Program, pool: Path, algorithm: str
-) -> None:
+def test_a_wipe_that_is_interrupted_says_how_far_it_came(ctl: Program, pool: Path) -> None:
     ctl.ok("vol-create-as", "p", "big", "400M")
     with (pool / "big").open("rb+") as stream:
         stream.write(b"data")
-    with ctl.start("vol-wipe", "big", "p", "--algorithm", algorithm, "--progress") as child:
+    with ctl.start("vol-wipe", "big", "p", "--algorithm", "dod") as child:
         while first_bytes(f"{pool}/big") == b"data":
             time.sleep(0.005)
         child.terminate()
         said = child.communicate()[1]
     assert child.returncode == 143
-    words = "is overwritten to byte" if algorithm == "dod" else "are overwritten, the rest is"
-    assert words in said
+    assert said.startswith(f"warning: volume '{pool}/big' is overwritten to byte ")
+    assert " in pass 1 of 4\n" in said

@@ -730,6 +730,26 @@ def test_wipe_of_a_sparse_volume_leaves_it_sparse(lab: Lab) -> None:
     assert (status.st_size, status.st_blocks) == (16 * MIB, 0)
 
 
+def test_an_interrupted_wipe_says_how_far_it_came(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = lab.make("one", "a", b"x" * 4 * MIB)
+    real = bulk.write_all
+
+    def interrupted(fd: int, block: bytes, offset: int) -> None:
+        if offset == 2 * MIB:
+            raise KeyboardInterrupt
+        real(fd, block, offset)
+
+    monkeypatch.setattr(bulk, "write_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.volumes.wipe(found, "zero", bulk.Mover())
+    assert capsys.readouterr().err == (
+        f"warning: volume '{found.volume.path}': bytes 0 to {2 * MIB} are overwritten,"
+        " the rest is as before\n"
+    )
+
+
 def test_wipe_by_scrub(lab: Lab) -> None:
     found = lab.make("one", "a", b"x")
     argv = ["stdbuf", "-o0", "scrub", "-f", "-p", "gutmann", found.volume.path]
