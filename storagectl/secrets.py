@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
+    InvalidArgument,
     SecretInvalid,
     SecretNotFound,
     StorageError,
     SystemFailure,
     XmlError,
 )
-from storagectl.model import SecretDefinition
+from storagectl.model import Secret, SecretDefinition
 from storagectl.poolxml import parse_uuid, random_uuid
 from storagectl.store import names_in, warn
 from storagectl.xmltree import Writer, expect_root, parse, validate
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from storagectl.host import Host
-    from storagectl.model import Auth
+    from storagectl.model import Auth, Encryption
     from storagectl.store import Store
     from storagectl.xmltree import Node
 
@@ -230,18 +231,55 @@ class Secrets:
         return value
 
     def value_for(self, auth: Auth) -> str:
-        """Return the value of the secret that an <auth> names; private ones are for this.
+        """Return the value of the secret that an <auth> names.
 
-        Raises: SecretNotFound.
+        Raises: SecretNotFound, InvalidArgument.
+        """
+        kind = {"chap": "iscsi"}.get(auth.type, auth.type)
+        value = self._referred(kind, auth.secret_uuid, auth.secret_usage)
+        return value.decode("utf-8", "surrogateescape")
+
+    def passphrase(self, encryption: Encryption) -> bytes:
+        """Return what opens an encrypted volume.
+
+        Raises: SecretNotFound, InvalidArgument.
+        Source: libvirt 9.0.0 storageBackendCreateQemuImgSecretPath.
+        """
+        if len(encryption.secrets) != 1:
+            raise InvalidArgument(
+                "A single <secret type='passphrase'...> element is expected in encryption"
+                " description"
+            )
+        (secret,) = encryption.secrets
+        return self._referred("volume", secret.uuid, secret.usage)
+
+    def _referred(self, kind: str, uuid: str | None, usage: str | None) -> bytes:
+        """Return the value of the secret for `kind` of that UUID or usage, private or not.
+
         Source: libvirt 9.0.0 virSecretGetSecretString.
         """
-        if auth.secret_uuid is not None:
-            secret = self._by_uuid(auth.secret_uuid)
+        if uuid is None:
+            secret = self._by_usage(kind, usage)
             if secret is None:
-                raise SecretNotFound(f"no secret with matching uuid '{auth.secret_uuid}'")
-            return self._require_value(secret).decode("utf-8", "surrogateescape")
-        wanted = {"chap": "iscsi", "ceph": "ceph"}.get(auth.type)
-        for secret in self.all():
-            if (secret.usage_type, secret.usage) == (wanted, auth.secret_usage):
-                return self._require_value(secret).decode("utf-8", "surrogateescape")
-        raise SecretNotFound(f"no secret with matching usage '{auth.secret_usage}'")
+                raise SecretNotFound(f"no secret with matching usage '{usage}'")
+        else:
+            secret = self._by_uuid(uuid)
+            if secret is None:
+                raise SecretNotFound(f"no secret with matching uuid '{uuid}'")
+            if secret.usage_type not in (None, kind):
+                raise InvalidArgument(
+                    f"secret with uuid {secret.uuid} is of type '{secret.usage_type}' not expected"
+                    f" '{kind}' type"
+                )
+        return self._require_value(secret)
+
+    def _by_usage(self, kind: str, usage: str | None) -> SecretDefinition | None:
+        return next((s for s in self.all() if (s.usage_type, s.usage) == (kind, usage)), None)
+
+    def of_volume(self, path: str) -> Secret | None:
+        """Return the secret that is for the volume at a path, if there is one.
+
+        Source: libvirt 9.0.0 storageBackendLoadDefaultSecrets.
+        """
+        found = self._by_usage("volume", path)
+        return None if found is None else Secret("passphrase", uuid=found.uuid)

@@ -17,7 +17,6 @@ from storagectl.errors import (
     InvalidArgument,
     OperationFailed,
     OperationInvalid,
-    OperationUnsupported,
     StorageError,
     ToolFailed,
     VolumeExists,
@@ -76,12 +75,20 @@ class Volumes:
                 raise ClientError(f"pool '{pool}' is not active")
             volume = wanted.backend.volume(key)
             if volume is not None:
-                return Found(wanted, volume)
+                return self._with_secret(Found(wanted, volume))
         found = self._at(key, wanted)
         if found is None:
             raise self._not_found(key, pool, pool_option)
         if wanted is not None and found.entry.name != wanted.name:
             raise ClientError(f"Requested volume '{key}' is not in pool '{pool}'")
+        return self._with_secret(found)
+
+    def _with_secret(self, found: Found) -> Found:
+        """Add to an encrypted volume the secret whose usage is its path, where there is one."""
+        encryption = found.volume.encryption
+        if encryption is not None:
+            secret = self.pools.secrets.of_volume(found.volume.path)
+            encryption.secrets = [secret] if secret is not None else []
         return found
 
     def _at(self, key: str, first: Entry | None) -> Found | None:
@@ -160,9 +167,11 @@ class Volumes:
             if operation == "create_volume":
                 raise VolumeExists(volume.name)
             raise InternalError(f"storage volume name '{volume.name}' already in use.")
-        if volume.encryption is not None:
-            raise OperationUnsupported("creation of encrypted volumes")
-        return entry.backend
+        return self._with_passphrases(entry.backend)
+
+    def _with_passphrases(self, backend: Backend) -> Backend:
+        backend.passphrase_of = self.pools.secrets.passphrase
+        return backend
 
     def delete(self, found: Found, *, snapshots: bool) -> None:
         """Delete a volume and its data."""
@@ -214,7 +223,7 @@ class Volumes:
                 )
             if allocate and entry.backend.state().available < capacity - volume.allocation:
                 raise OperationFailed("Not enough space left in storage pool")
-            resize = backends.require(entry.backend, "resize_volume")
+            resize = backends.require(self._with_passphrases(entry.backend), "resize_volume")
             self._require_known_files(volume)
             require_unmoved(found)
             resize(volume, capacity, allocate=allocate, shrink=shrink)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from storagectl.host import Host
-    from storagectl.model import Auth, Extent, Permissions, Pool, Source, Volume
+    from storagectl.model import Auth, Encryption, Extent, Permissions, Pool, Source, Volume
 
 
 class PoolState(NamedTuple):
@@ -116,6 +116,9 @@ class Backend:
 
     secret_of: Callable[[Auth], str] | None = None
     """secret_of(auth): look up a secret; set by who starts a pool, for its source's <auth>."""
+
+    passphrase_of: Callable[[Encryption], bytes] | None = None
+    """passphrase_of(encryption): look up what opens a volume; set by who makes or changes one."""
 
     find_sources: Callable[[Host, Source], list[Source]] | None = None
     """Static.  find_sources(host, asked): what pools of the type could be made of; `asked`

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from storagectl.backends import Backend
     from storagectl.host.bulk import Mover
 
+# What the header of an encrypted volume takes at most, in bytes.
+LUKS_ROOM = 2 << 20
+
 
 def inspect(name: str, path: str, key: str) -> Volume | None:
     """Return a volume that is a whole device, without reading from it; None where it is gone."""
@@ -38,6 +41,36 @@ def looks(path: str) -> tuple[Permissions, Timestamps]:
     )
 
 
+def with_header(backend: Backend, volume: Volume) -> Volume:
+    """Return the definition of a block volume with room for the header of an encrypted one.
+
+    Raises: ConfigUnsupported, and what the look-up of its passphrase raises.
+    Source: libvirt 9.0.0 virStorageBackendDiskCreateVol, virStorageBackendLogicalLVCreate.
+    """
+    encryption = volume.encryption
+    if encryption is None:
+        return volume
+    if encryption.format != "luks":
+        raise ConfigUnsupported("storage pool only supports LUKS encrypted volumes")
+    if volume.backing is not None:
+        raise ConfigUnsupported("cannot set backing store for raw volume")
+    assert backend.passphrase_of is not None
+    backend.passphrase_of(encryption)
+    return volume.replace(
+        capacity=volume.capacity + LUKS_ROOM, allocation=volume.allocation + LUKS_ROOM
+    )
+
+
+def encrypt(backend: Backend, volume: Volume, path: str) -> None:
+    """Write the header of an encrypted volume, as `with_header` returns it, to its new device."""
+    if volume.encryption is None:
+        return
+    capacity = volume.capacity - LUKS_ROOM
+    image = Volume(volume.name, type="block", capacity=capacity, encryption=volume.encryption)
+    with files.key_file(backend.host, volume, backend.passphrase_of) as key:
+        files.create_image(backend.host, image, path, path, metadata=False, key=key)
+
+
 def create_from(
     backend: Backend,
     volume: Volume,
@@ -53,7 +86,7 @@ def create_from(
     Raises: StorageError.
     Source: libvirt 9.0.0 storageBackendCreateBlockFrom in src/storage/storage_util.c.
     """
-    raw = qemu_img.driver(source.format) == "raw"
+    raw = qemu_img.driver_of(source) == "raw" and volume.encryption is None
     if source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
     if reflink and not raw:
@@ -73,17 +106,26 @@ def create_from(
         if raw:
             fill(backend, made, source, mover, reflink=reflink)
         else:
-            meter = mover.meter
-            meter.begin(source.capacity)
-            with files.unshortened(backend.host, source):
-                backend.host.change(
-                    qemu_img.convert_into(source, made.path, progress=meter.visible),
-                    heard=qemu_img.hearing(meter),
-                )
-                files.verify_image(backend.host, mover, source, made.path, "raw")
+            image = made.replace(encryption=volume.encryption)
+            convert(backend, image, source, mover)
     except BaseException:
         backend.delete_volume(made)
         raise
+
+
+def convert(backend: Backend, volume: Volume, source: Volume, mover: Mover) -> None:
+    """Write what guests see of a volume to the start of a block volume, which may be encrypted."""
+    host = backend.host
+    with (
+        files.key_file(host, volume, backend.passphrase_of) as key,
+        files.key_file(host, source, backend.passphrase_of) as source_key,
+        files.unshortened(host, source),
+    ):
+        meter = mover.meter
+        meter.begin(source.capacity)
+        argv = qemu_img.fill(source, volume, source_key=source_key, key=key, progress=meter.visible)
+        host.change(argv, heard=qemu_img.hearing(meter))
+        files.verify_image(host, mover, source, volume, source_key=source_key, key=key)
 
 
 def fill(backend: Backend, volume: Volume, source: Volume, mover: Mover, *, reflink: bool) -> None:

@@ -290,6 +290,7 @@ class Disk(Backend):
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
         if volume.capacity == 0:
             raise NoSupport("volume capacity required for this storage pool")
+        volume = blocks.with_header(self, volume)
         table = self._table()
         grain = self._grain(table)
         place = plan(table, volume.capacity, extended=is_extended(table, volume), grain=grain)
@@ -309,6 +310,7 @@ class Disk(Backend):
             node = self._node(place.number)
             if volume.name != os.path.basename(node):
                 raise misnamed(volume.name, node)
+            blocks.encrypt(self, volume, node)
         except BaseException:
             with contextlib.suppress(StorageError):
                 self._undo(table, place)

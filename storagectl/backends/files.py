@@ -21,6 +21,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
     ToolFailed,
+    XmlError,
 )
 from storagectl.host import acting_as, bulk, is_staged, open_file, system_errors
 from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, Volume
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from storagectl.host import Host
     from storagectl.host.bulk import Mover
 
+    PassphraseOf = Callable[[Encryption], bytes] | None
+
 VOLUME_MODE = 0o600
+# Those of qcow and qcow2 that are not LUKS.
+OLD_ENCRYPTIONS = ("default", "qcow")
+# libvirt's number of the format that has no other name in its messages.
+LUKS2 = 3
+CREATE_TRIES = 10
 
 
 def inspect(target: str, name: str) -> Volume | None:
@@ -90,7 +98,7 @@ def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
         volume.data_file = beside(volume, image.data_file)
     if image.backing_path is not None:
         volume.backing = backing_of(volume, image.backing_path, image.backing_format)
-    if image.encryption is not None:
+    if image.encryption in (*OLD_ENCRYPTIONS, "luks"):
         volume.encryption = Encryption(image.encryption)
 
 
@@ -126,7 +134,13 @@ def beside(volume: Volume, path: str) -> str:
 
 
 def create(
-    host: Host, target: str, volume: Volume, *, metadata: bool, as_owner: bool = False
+    host: Host,
+    target: str,
+    volume: Volume,
+    *,
+    metadata: bool,
+    as_owner: bool = False,
+    passphrase_of: PassphraseOf = None,
 ) -> None:
     path = free_path(target, volume)
     if volume.format == "dir":
@@ -138,7 +152,7 @@ def create(
             except BaseException:
                 os.rmdir(path)
                 raise
-    elif volume.format == "raw":
+    elif volume.format == "raw" and volume.encryption is None:
         refuse_for_raw(volume, metadata=metadata)
         with staged_file(host, volume, path, as_owner) as staged, opened(staged) as fd:
             size_raw(host, volume, path, fd)
@@ -146,9 +160,11 @@ def create(
             with system_errors(f"cannot sync data to file '{path}'"):
                 os.fsync(fd)
     else:
-        check_image(target, volume, metadata=metadata)
-        with staged_file(host, volume, path, as_owner) as staged:
-            run(host, qemu_img.create(volume, staged, metadata=metadata), staged, path)
+        volume = volume.replace(type="file")
+        with key_file(host, volume, passphrase_of) as key:
+            check_image(target, volume, metadata=metadata)
+            with staged_file(host, volume, path, as_owner) as staged:
+                create_image(host, volume, staged, path, metadata=metadata, key=key)
 
 
 def create_from(
@@ -161,14 +177,22 @@ def create_from(
     metadata: bool,
     reflink: bool,
     as_owner: bool = False,
+    passphrase_of: PassphraseOf = None,
 ) -> None:
+    raw = qemu_img.driver(source.format) == "raw" and source.encryption is None
+    if volume.format == "dir" and volume.encryption is not None:
+        raise ConfigUnsupported(
+            "storage pool does not support encrypted volumes"
+            if raw or source.type == "dir"
+            else "volume encryption unsupported with format dir"
+        )
     if volume.format == "dir" and source.type == "dir":
         create(host, target, volume, metadata=metadata, as_owner=as_owner)
         return
     path = free_path(target, volume)
     if volume.format == "dir" or source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
-    if volume.format == "raw" and qemu_img.driver(source.format) == "raw":
+    if raw and volume.format == "raw" and volume.encryption is None:
         refuse_for_raw(volume, metadata=metadata)
         with (
             volume_file(host, source, write=False) as source_fd,
@@ -179,20 +203,33 @@ def create_from(
         return
     if reflink:
         raise StorageError("unsupported flags (0x2) in function storageBackendCreateQemuImg")
-    check_image(target, volume, metadata=metadata)
     with (
-        unshortened(host, source),
-        staged_file(host, volume, path, as_owner) as staged,
+        key_file(host, volume, passphrase_of) as key,
+        key_file(host, source, passphrase_of) as source_key,
     ):
-        meter = mover.meter
-        meter.begin(source.capacity)
-        argv = qemu_img.convert(source, volume, staged, metadata=metadata, progress=meter.visible)
-        run(host, argv, staged, path, heard=qemu_img.hearing(meter))
-        verify_image(host, mover, source, staged, volume.format)
-        grown = max(volume.capacity, source.capacity)
-        if grown > source.capacity:
-            image = Volume(volume.name, path=staged, format=volume.format)
-            run(host, qemu_img.resize(image, grown, shrink=False), staged, path)
+        check_image(target, volume, metadata=metadata, source=source)
+        with (
+            unshortened(host, source),
+            staged_file(host, volume, path, as_owner) as staged,
+        ):
+            image = volume.replace(type="file", path=staged, capacity=source.capacity, backing=None)
+            meter = mover.meter
+            meter.begin(source.capacity)
+            progress = meter.visible
+            if volume.encryption is not None or source.encryption is not None:
+                create_image(host, image, staged, path, metadata=metadata, key=key)
+                argv = qemu_img.fill(
+                    source, image, source_key=source_key, key=key, progress=progress
+                )
+            else:
+                argv = qemu_img.convert(
+                    source, volume, staged, metadata=metadata, progress=progress
+                )
+            run(host, argv, staged, path, heard=qemu_img.hearing(meter))
+            verify_image(host, mover, source, image, source_key=source_key, key=key)
+            grown = max(volume.capacity, source.capacity)
+            if grown > source.capacity:
+                run(host, qemu_img.resize(image, grown, shrink=False, key=key), staged, path)
 
 
 def copy_raw(
@@ -234,7 +271,13 @@ def copy_raw(
 
 
 def verify_image(
-    host: Host, mover: Mover, source: Volume, path: str, volume_format: str | None
+    host: Host,
+    mover: Mover,
+    source: Volume,
+    image: Volume,
+    *,
+    source_key: str | None = None,
+    key: str | None = None,
 ) -> None:
     """Compare a converted image with its source, where that is asked for.
 
@@ -242,7 +285,7 @@ def verify_image(
     """
     if mover.digest is not None:
         try:
-            host.query(qemu_img.compare(source, path, volume_format))
+            host.query(qemu_img.compare(source, image, source_key=source_key, key=key))
         except ToolFailed as error:
             raise OperationFailed("what was written reads back differently") from error
         mover.digest = None
@@ -315,11 +358,34 @@ def reserve(path: str, fd: int, length: int) -> None:
         bulk.allocate(fd, 0, length)
 
 
-def check_image(target: str, volume: Volume, *, metadata: bool) -> None:
+@contextlib.contextmanager
+def key_file(host: Host, volume: Volume, passphrase_of: PassphraseOf) -> Iterator[str | None]:
+    """Give the path of a file with the passphrase of a volume, None where it is not encrypted."""
+    if volume.encryption is None:
+        yield None
+        return
+    assert passphrase_of is not None
+    with host.secret_file(passphrase_of(volume.encryption)) as path:
+        yield path
+
+
+def check_image(
+    target: str, volume: Volume, *, metadata: bool, source: Volume | None = None
+) -> None:
     """Raise what libvirt raises for options that qemu-img or the format lacks.
 
     Source: libvirt 9.0.0 virStorageBackendCreateQemuImgCmdFromVol and its helpers.
     """
+    encryption = volume.encryption
+    raw = qemu_img.driver(volume.format) == "raw"
+    if (
+        encryption is not None
+        and encryption.format in OLD_ENCRYPTIONS
+        and volume.format in ("qcow", "qcow2")
+    ):
+        raise ConfigUnsupported("creation of qcow2 encrypted image is not supported")
+    if source is not None and source.encryption is not None and source.encryption.format != "luks":
+        raise ConfigUnsupported("encryption format of inputvol must be LUKS")
     if metadata and volume.format != "qcow2":
         raise ConfigUnsupported("metadata preallocation only available with qcow2")
     if volume.compat and volume.format != "qcow2":
@@ -331,12 +397,43 @@ def check_image(target: str, volume: Volume, *, metadata: bool) -> None:
         if compat == "0.10":
             shown = feature if feature == "lazy_refcounts" else f"'{feature}'"
             raise ConfigUnsupported(f"{shown} not supported with compat level {compat}")
+    if encryption is not None and raw and encryption.format != "luks":
+        raise InternalError("Only luks encryption is supported for raw files")
     if volume.backing:
+        if raw:
+            raise ConfigUnsupported("cannot set backing store for raw volume")
         if metadata:
             raise ConfigUnsupported("metadata preallocation conflicts with backing store")
         path = os.path.join(target, volume.backing.path)
         with system_errors(f"inaccessible backing store volume {volume.backing.path}"):
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    if encryption is not None:
+        require_luks(encryption, volume)
+
+
+def require_luks(encryption: Encryption, volume: Volume) -> None:
+    """Raise what libvirt raises for an encryption that qemu-img can't make or change.
+
+    Source: libvirt 9.0.0 storageBackendCreateQemuImgCheckEncryption.
+    """
+    if qemu_img.driver(volume.format) not in ("raw", "qcow2"):
+        raise ConfigUnsupported(f"volume encryption unsupported with format {volume.format}")
+    if encryption.format != "luks":
+        raise ConfigUnsupported(f"unsupported volume encryption format {LUKS2}")
+
+
+def create_image(
+    host: Host, volume: Volume, staged: str, path: str, *, metadata: bool, key: str | None
+) -> None:
+    argv = qemu_img.create(volume, staged, metadata=metadata, key=key)
+    for left in reversed(range(CREATE_TRIES)):
+        try:
+            run(host, argv, staged, path)
+        except ToolFailed as error:
+            if not left or qemu_img.COARSE_CLOCK not in error.stderr:
+                raise
+        else:
+            return
 
 
 def run(
@@ -351,7 +448,7 @@ def run(
     try:
         host.change(argv, heard=heard)
     except ToolFailed as error:
-        shown = [path if word == staged else word for word in error.argv]
+        shown = [word.replace(staged, path) for word in error.argv]
         raise ToolFailed(shown, error.status, error.stderr.replace(staged, path)) from error
 
 
@@ -376,14 +473,33 @@ def unshortened(host: Host, volume: Volume) -> Iterator[None]:
             bulk.require_size(fd, size)
 
 
-def resize(host: Host, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
+def resize(
+    host: Host,
+    volume: Volume,
+    capacity: int,
+    *,
+    allocate: bool,
+    shrink: bool,
+    passphrase_of: PassphraseOf = None,
+) -> None:
     if volume.type == "dir":
         raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
-    if volume.format != "raw":
+    encryption = volume.encryption
+    if volume.format != "raw" or encryption is not None:
         if allocate:
-            raise OperationUnsupported("preallocate is only supported for raw type volume")
-        with volume_file(host, volume, write=True):
-            host.change(qemu_img.resize(volume, capacity, shrink=shrink))
+            kind = "raw type" if volume.format != "raw" else "an unencrypted raw"
+            raise OperationUnsupported(f"preallocate is only supported for {kind} volume")
+        if encryption is not None:
+            if encryption.format in OLD_ENCRYPTIONS:
+                raise ConfigUnsupported("resize of qcow2 encrypted image is not supported")
+            require_luks(encryption, volume)
+            if not encryption.secrets:
+                raise XmlError("no secret provided for luks encryption")
+        with (
+            volume_file(host, volume, write=True),
+            key_file(host, volume, passphrase_of) as key,
+        ):
+            host.change(qemu_img.resize(volume, capacity, shrink=shrink, key=key))
         return
     with volume_file(host, volume, write=True) as fd:
         if allocate:

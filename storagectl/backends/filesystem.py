@@ -143,7 +143,14 @@ class Directory(Backend):
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
         from storagectl.backends import files
 
-        files.create(self.host, self.pool.target, volume, metadata=metadata, as_owner=self.as_owner)
+        files.create(
+            self.host,
+            self.pool.target,
+            volume,
+            metadata=metadata,
+            as_owner=self.as_owner,
+            passphrase_of=self.passphrase_of,
+        )
 
     def create_volume_from(
         self, volume: Volume, source: Volume, mover: Mover, *, metadata: bool, reflink: bool
@@ -159,6 +166,7 @@ class Directory(Backend):
             metadata=metadata,
             reflink=reflink,
             as_owner=self.as_owner,
+            passphrase_of=self.passphrase_of,
         )
 
     def delete_volume(self, volume: Volume) -> None:
@@ -170,7 +178,14 @@ class Directory(Backend):
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
         from storagectl.backends import files
 
-        files.resize(self.host, volume, capacity, allocate=allocate, shrink=shrink)
+        files.resize(
+            self.host,
+            volume,
+            capacity,
+            allocate=allocate,
+            shrink=shrink,
+            passphrase_of=self.passphrase_of,
+        )
 
 
 class Mounted(Directory):

@@ -327,6 +327,7 @@ class Logical(Backend):
     # Its volumes
 
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
+        volume = blocks.with_header(self, volume)
         before = self._logical_volumes()
         origin = self._origin(volume, before)
         argv = lvm.lvcreate(self.group, volume.name, volume.capacity, volume.allocation, origin)
@@ -336,6 +337,7 @@ class Logical(Backend):
             devices.settle(self.host)
             if not devices.wait_until(lambda: devices.device_number(path) is not None):
                 raise OperationFailed(f"device '{path}' of the new volume did not appear")
+            blocks.encrypt(self, volume, path)
             wanted = volume.permissions
             mode = VOLUME_MODE if wanted.mode is None else wanted.mode
             self.host.set_owner_and_mode(os.path.realpath(path), wanted.owner, wanted.group, mode)

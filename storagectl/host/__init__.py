@@ -102,6 +102,7 @@ class Host:
 
     def __init__(self) -> None:
         self.silent: set[str] = set()
+        self.inherited: set[int] = set()
 
     def query(
         self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
@@ -128,6 +129,19 @@ class Host:
         when it has not ended within `limit_s`.
         """
         return self._run(list(argv), ok, limit_s, heard)
+
+    @contextlib.contextmanager
+    def secret_file(self, value: bytes) -> Iterator[str]:
+        """Give the path of a file in memory that only the tools run meanwhile have."""
+        fd = os.memfd_create("secret")
+        try:
+            with open(fd, "wb", closefd=False) as stream:
+                stream.write(value)
+            self.inherited.add(fd)
+            yield f"/proc/self/fd/{fd}"
+        finally:
+            self.inherited.discard(fd)
+            os.close(fd)
 
     def converse(self, argv: Sequence[str]) -> None:
         """Run a program that talks to the user on the terminal, such as an editor.
@@ -185,7 +199,8 @@ class Host:
     ) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
-        The child has the C locale, no stdin, no terminal and none of our descriptors.
+        The child has the C locale, no stdin, no terminal and none of our descriptors but
+        those of secret files.
         An exception that arrives meanwhile (Ctrl-C), or `limit_s`, first ends it and what
         it has started.
         """
@@ -207,6 +222,7 @@ class Host:
                 encoding="utf-8",
                 errors="surrogateescape",
                 start_new_session=True,
+                pass_fds=tuple(self.inherited),
             )
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error

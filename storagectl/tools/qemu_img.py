@@ -19,6 +19,11 @@ DRIVERS = {"iso": "raw", "ploop": "parallels"}
 NO_FORMAT = (None, "none")
 DEFAULT_COMPAT = "0.10"
 PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
+# What the secrets are called on a command line.
+KEY = "key"
+SOURCE_KEY = "source-key"
+# What QEMU before 9.1 says now and then of a fast processor: to try again helps.
+COARSE_CLOCK = "Unable to get accurate CPU usage"
 
 
 def driver(volume_format: str | None) -> str:
@@ -28,9 +33,66 @@ def driver(volume_format: str | None) -> str:
     return DRIVERS.get(volume_format, volume_format)
 
 
+def driver_of(volume: Volume) -> str:
+    """Return qemu-img's name of what a volume is: an encrypted raw one is a format of its own."""
+    name = "raw" if volume.type == "block" else driver(volume.format)
+    return "luks" if volume.encryption is not None and name == "raw" else name
+
+
+def secret(name: str, path: str | None) -> list[str]:
+    """Return the arguments that make a secret out of a file; none without one."""
+    return [] if path is None else ["--object", f"secret,id={name},file={path}"]
+
+
+def escaped(text: str) -> str:
+    """Return a value for a list of options, which has commas between."""
+    return text.replace(",", ",,")
+
+
+def encryption_options(volume: Volume) -> list[str]:
+    """Return the options that encrypt a new image."""
+    encryption = volume.encryption
+    if encryption is None:
+        return []
+    prefix = key_prefix(volume)
+    words = ["encrypt.format=luks"] if prefix else []
+    words.append(f"{prefix}key-secret={KEY}")
+    cipher = encryption.cipher
+    if cipher is not None:
+        given = {
+            "cipher-alg": f"{cipher.name}-{cipher.size}",
+            "cipher-mode": cipher.mode,
+            "hash-alg": cipher.hash,
+            "ivgen-alg": cipher.ivgen,
+            "ivgen-hash-alg": cipher.ivgen_hash,
+        }
+        words += [f"{prefix}{name}={escaped(text)}" for name, text in given.items() if text]
+    return words
+
+
+def key_prefix(volume: Volume) -> str:
+    return "" if driver_of(volume) == "luks" else "encrypt."
+
+
+def image_options(volume: Volume, key: str, *, size: int | None = None) -> str:
+    """Return an image as --image-opts has it, opened with the secret `key` if encrypted.
+
+    `size` cuts it off after that many bytes, a multiple of 512.
+    """
+    words, layer = [], ""
+    if size is not None:
+        words, layer = ["driver=raw", f"size={size}"], "file."
+    words.append(f"{layer}driver={driver_of(volume)}")
+    words.append(f"{layer}file.filename={escaped(volume.path)}")
+    if volume.encryption is not None:
+        words.append(f"{layer}{key_prefix(volume)}key-secret={key}")
+    return ",".join(words)
+
+
 def options(volume: Volume, *, metadata: bool, backing_format: str | None = None) -> list[str]:
     """Return the `-o` argument for what a volume's definition asks for, if anything."""
     words = [f"backing_fmt={driver(backing_format)}"] if backing_format else []
+    words += encryption_options(volume)
     if metadata:
         full = volume.allocation >= volume.capacity
         words.append("preallocation=" + ("falloc" if full else "metadata"))
@@ -47,13 +109,17 @@ def options(volume: Volume, *, metadata: bool, backing_format: str | None = None
     return ["-o", ",".join(words)] if words else []
 
 
-def create(volume: Volume, path: str, *, metadata: bool) -> list[str]:
-    """Create an empty image of the volume's capacity, rounded up to KiB, at `path`."""
-    argv = ["qemu-img", "create", "-f", driver(volume.format)]
+def create(volume: Volume, path: str, *, metadata: bool, key: str | None = None) -> list[str]:
+    """Create an empty image of the volume's capacity, rounded up to KiB, at `path`.
+
+    `key` is a file with the passphrase of an encrypted volume, here as below.
+    """
+    argv = ["qemu-img", "create", "-f", driver_of(volume)]
     backing_format = None
     if volume.backing:
         argv += ["-b", volume.backing.path]
         backing_format = volume.backing.format
+    argv += secret(KEY, key)
     argv += [*options(volume, metadata=metadata, backing_format=backing_format), path]
     if volume.capacity or not volume.backing:
         argv.append(f"{-(-volume.capacity // 1024)}K")
@@ -71,19 +137,30 @@ def convert(
     ]  # fmt: skip
 
 
-def convert_into(source: Volume, device: str, *, progress: bool) -> list[str]:
-    """Write the content of a volume as raw data onto a block device."""
+def fill(
+    source: Volume, volume: Volume, *, source_key: str | None, key: str | None, progress: bool
+) -> list[str]:
+    """Write the content of one volume into another one, any of them encrypted."""
     return [
-        "qemu-img", "convert", *(["-p"] if progress else []), "-n",
-        "-f", driver(source.format), "-O", "raw", source.path, device,
+        "qemu-img", "convert", *(["-p"] if progress else []),
+        "--image-opts", "-n", "--target-image-opts",
+        *secret(SOURCE_KEY, source_key), *secret(KEY, key),
+        image_options(source, SOURCE_KEY), image_options(volume, KEY),
     ]  # fmt: skip
 
 
-def compare(source: Volume, path: str, volume_format: str | None) -> list[str]:
-    """Compare what guests see of a volume and of an image; one may be longer, with zeros."""
+def compare(
+    source: Volume, volume: Volume, *, source_key: str | None, key: str | None
+) -> list[str]:
+    """Compare what guests see of two volumes.
+
+    One may be longer, with zeros; the unused rest of an encrypted one is anything.
+    """
+    size = None if volume.encryption is None else -(-source.capacity // 512) * 512
     return [
-        "qemu-img", "compare", "-f", driver(source.format), "-F", driver(volume_format),
-        source.path, path,
+        "qemu-img", "compare", "--image-opts",
+        *secret(SOURCE_KEY, source_key), *secret(KEY, key),
+        image_options(source, SOURCE_KEY), image_options(volume, KEY, size=size),
     ]  # fmt: skip
 
 
@@ -100,9 +177,13 @@ def hearing(meter: Meter) -> Callable[[bytes], None] | None:
     return heard
 
 
-def resize(volume: Volume, capacity: int, *, shrink: bool) -> list[str]:
+def resize(volume: Volume, capacity: int, *, shrink: bool, key: str | None = None) -> list[str]:
     """Change the virtual size of an image; bytes, rounded up to a multiple of 512."""
-    argv = ["qemu-img", "resize", "-f", driver(volume.format)]
-    if shrink:
-        argv.append("--shrink")
-    return [*argv, volume.path, str(-(-capacity // 512) * 512)]
+    if volume.encryption is None:
+        image = ["-f", driver(volume.format)]
+        path = volume.path
+    else:
+        image = [*secret(KEY, key), "--image-opts"]
+        path = image_options(volume, KEY)
+    shrinking = ["--shrink"] if shrink else []
+    return ["qemu-img", "resize", *image, *shrinking, path, str(-(-capacity // 512) * 512)]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inprocess import Answer, storagectl
 
-from storagectl.errors import SecretNotFound
+from storagectl.errors import InvalidArgument, SecretNotFound
 from storagectl.host import Host
-from storagectl.model import Auth
+from storagectl.model import Auth, Encryption, Secret
 from storagectl.secrets import Secrets
 from storagectl.store import Store
 
@@ -262,3 +262,26 @@ def test_secrets_that_pools_name(shell: Shell) -> None:
         secrets.value_for(by_usage)
     shell.ok("secret-set-value", UUID, "--plain", "--file", shell.file("s3cret"))
     assert secrets.value_for(by_uuid) == secrets.value_for(by_usage) == "s3cret"
+    with pytest.raises(InvalidArgument) as caught:
+        secrets.passphrase(Encryption("luks", secrets=[Secret("passphrase", uuid=UUID)]))
+    assert caught.value.detail == (
+        f"secret with uuid {UUID} is of type 'iscsi' not expected 'volume' type"
+    )
+
+
+def test_secrets_that_volumes_name(shell: Shell) -> None:
+    host = Host()
+    secrets = Secrets(Store(host, str(shell.root)), host)
+    assert secrets.of_volume("/a") is None
+    shell.ok("secret-define", shell.file(f"<secret private='yes'><uuid>{UUID}</uuid></secret>"))
+    usage = "<usage type='volume'><volume>/a</volume></usage>"
+    shell.ok("secret-define", shell.file(f"<secret><uuid>{OTHER}</uuid>{usage}</secret>"))
+    for uuid in (UUID, OTHER):
+        shell.ok("secret-set-value", uuid, "--plain", "--file", shell.file(f"of {uuid}"))
+    by_uuid, by_usage = Secret("passphrase", uuid=UUID), Secret("passphrase", usage="/a")
+    assert secrets.passphrase(Encryption("luks", secrets=[by_uuid])) == f"of {UUID}".encode()
+    assert secrets.passphrase(Encryption("luks", secrets=[by_usage])) == f"of {OTHER}".encode()
+    assert secrets.of_volume("/a") == Secret("passphrase", uuid=OTHER)
+    for several in ([], [by_uuid, by_usage]):
+        with pytest.raises(InvalidArgument, match="A single <secret"):
+            secrets.passphrase(Encryption("luks", secrets=several))

@@ -1722,6 +1722,105 @@ t secret-undefine --secret "$U2"
 t secret-undefine "$U2"
 t secret-list
 
+# ------------------------------------------------------------------ encrypted volumes
+mkdir "$W/luks"
+t pool-create-as orc-luks dir --target "$W/luks"
+luks() { # ATTRIBUTES CIPHER...: an <encryption> with one secret
+    echo "<encryption format='luks'><secret type='passphrase' $1/>${*:2}</encryption>"
+}
+encrypted() { # NAME FORMAT ENCRYPTION OPTION...
+    xml luks.xml <<<"<volume><name>$1</name><capacity>1048577</capacity><allocation>0</allocation>
+        <target><format type='$2'/>$3</target></volume>"
+    L=luks t vol-create orc-luks "$X/luks.xml" "${@:4}"
+}
+copied() { # NAME FORMAT ENCRYPTION SOURCE
+    xml luks.xml <<<"<volume><name>$1</name><capacity>0</capacity><allocation>0</allocation>
+        <target><format type='$2'/>$3</target></volume>"
+    L=luks t vol-create-from orc-luks "$X/luks.xml" "$4"
+}
+xml secret1.xml <<EOS
+<secret private='yes'><uuid>$U1</uuid>
+<usage type='volume'><volume>$W/luks/a.raw</volume></usage></secret>
+EOS
+xml secret2.xml <<EOS
+<secret ephemeral='yes' private='yes'><uuid>$U2</uuid>
+<usage type='volume'><volume>orc other</volume></usage></secret>
+EOS
+xml secret3.xml <<<"<secret><uuid>$U3</uuid><usage type='iscsi'><target>orc</target></usage></secret>"
+for number in 1 2 3; do
+    t secret-define "$X/secret$number.xml"
+done
+t secret-set-value "$U1" --file "$W/plain" --plain
+t secret-set-value "$U3" --file "$W/plain" --plain
+encrypted no raw "$(luks "usage='orc other'")"
+t secret-set-value "$U2" --file "$W/coded" --plain
+encrypted a.raw raw "$(luks "uuid='$U1'")"
+encrypted b.qcow2 qcow2 "$(luks "usage='orc other'" \
+    "<cipher name='aes' size='128' mode='cbc' hash='sha1'/><ivgen name='essiv' hash='sha256'/>")"
+t vol-info a.raw orc-luks --bytes
+t vol-info b.qcow2 orc-luks --bytes
+t pool-refresh orc-luks
+for volume in a.raw b.qcow2; do
+    t vol-info $volume orc-luks --bytes
+    t vol-dumpxml $volume orc-luks
+done
+t vol-list orc-luks --details
+encrypted no raw "<encryption format='luks'/>"
+encrypted no raw "<encryption format='luks'><secret type='passphrase' uuid='$U1'/>
+    <secret type='passphrase' uuid='$U2'/></encryption>"
+encrypted no raw "$(luks "uuid='$UNONE'")"
+encrypted no raw "$(luks "usage='nosuch'")"
+encrypted no raw "$(luks "usage='orc'")"
+encrypted no raw "$(luks "uuid='$U3'")"
+encrypted no raw "<encryption format='luks' engine='librbd'><secret type='passphrase' uuid='$UNONE'/></encryption>"
+encrypted no raw "$(luks "uuid='$U1'")<compat>1.1</compat>"
+encrypted no raw "$(luks "uuid='$U1'")" --prealloc-metadata
+encrypted no qcow "$(luks "uuid='$U1'")"
+encrypted no vmdk "$(luks "uuid='$U1'")"
+encrypted folder dir "$(luks "uuid='$U1'")"
+for kind in default qcow luks2; do
+    for format in raw qcow qcow2 vdi; do
+        encrypted no $format "<encryption format='$kind'><secret type='passphrase' uuid='$U1'/></encryption>"
+    done
+done
+xml luks.xml <<<"<volume><name>no</name><capacity>1</capacity><target>$(luks "uuid='$U1'")</target>
+    <backingStore><path>$W/luks/a.raw</path></backingStore></volume>"
+t vol-create orc-luks "$X/luks.xml"
+t vol-resize a.raw 2M orc-luks
+t vol-resize a.raw 3M orc-luks --allocate
+t vol-resize a.raw 1M orc-luks
+t vol-resize b.qcow2 2M orc-luks
+t vol-resize b.qcow2 2M orc-luks --allocate
+t vol-info a.raw orc-luks --bytes
+t vol-clone a.raw clone orc-luks --reflink
+t vol-clone a.raw clone orc-luks --prealloc-metadata
+t vol-clone a.raw clone orc-luks
+t vol-clone b.qcow2 no orc-luks
+t pool-refresh orc-luks
+t vol-dumpxml clone orc-luks
+t vol-info clone orc-luks --bytes
+copied open qcow2 "" "$W/luks/a.raw"
+copied no qcow2 "" "$W/luks/b.qcow2"
+copied no dir "$(luks "uuid='$U1'")" "$W/luks/a.raw"
+copied no raw "<encryption format='luks2'><secret type='passphrase' uuid='$U1'/></encryption>" "$W/luks/a.raw"
+t pool-refresh orc-luks
+t vol-info open orc-luks --bytes
+t vol-list orc-luks
+t vol-wipe clone orc-luks
+t pool-refresh orc-luks
+t vol-dumpxml clone orc-luks --xpath //encryption
+t secret-undefine "$U1"
+t vol-dumpxml a.raw orc-luks
+t pool-refresh orc-luks
+t vol-dumpxml a.raw orc-luks --xpath //encryption
+t vol-resize a.raw 3M orc-luks
+for volume in a.raw b.qcow2 open clone folder; do
+    t vol-delete $volume orc-luks
+done
+t secret-undefine "$U2"
+t secret-undefine "$U3"
+t pool-destroy orc-luks
+
 # ------------------------------------------------------------------ words
 t -t pool-list --all
 words=('zwei Wörter' ' blank' 'e'$'\u0301''tude' '한국어' '日本語の' 'नमस्ते' 'ไทยกำ' '👩'$'\u200d''👧' '❤'$'\ufe0f'

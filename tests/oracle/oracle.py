@@ -37,6 +37,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 SANDBOX = HERE / "sandbox.sh"
 LIBVIRTD = HERE / "libvirtd.sh"
+QEMU_IMG = HERE / "qemu-img.sh"
 RECORD = HERE / "record.sh"
 TERMINAL = HERE / "terminal.py"
 STREAMS = ("status", "stdout", "stderr")
@@ -288,7 +289,7 @@ def run(
     out.mkdir()
     copies = base / "job"  # bash reads a script while it runs it
     copies.mkdir()
-    for part in (job.script, *job.more, SANDBOX, LIBVIRTD, RECORD, TERMINAL):
+    for part in (job.script, *job.more, SANDBOX, LIBVIRTD, QEMU_IMG, RECORD, TERMINAL):
         shutil.copy(part, copies)
     words = [word.replace("{state}", str(base / "state")) for word in program]
     env = {**os.environ, "V": " ".join(words), "OUT": str(out), "LIBVIRTD": str(int(libvirtd))}

@@ -22,6 +22,9 @@ activation {
     udev_rules = 0
 }
 EOF
+mkdir /media/tools
+cp /usr/bin/qemu-img /media/tools
+mount --bind "$(dirname "$0")/qemu-img.sh" /usr/bin/qemu-img
 if [ "$LIBVIRTD" = 1 ]; then . "$(dirname "$0")/libvirtd.sh"; fi
 set +e
 bash "$JOB" >"$OUT/job.stdout" 2>"$OUT/job.stderr"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
 
 import pytest
-from scratch import MIB, Program, Scratch, failed
+from quickluks import quick_qemu_img
+from scratch import MIB, Program, Scratch, failed, run
 
 from storagectl.errors import VolumeNotFound
 from storagectl.host import Host
@@ -14,9 +16,6 @@ from storagectl.host.bulk import Mover
 from storagectl.pools import Pools
 from storagectl.store import Store
 from storagectl.volumes import Volumes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.root
 
@@ -83,3 +82,45 @@ def test_content_goes_from_a_folder_to_a_partition_and_back(
         f"failed to clone files from '/dev/{disk}p2': Invalid argument",
     )
     assert f"{disk}p3" not in ctl.ok("vol-list", "d")
+
+
+@pytest.mark.skipif(not shutil.which("cryptsetup"), reason="needs cryptsetup")
+def test_an_encrypted_partition(
+    ctl: Program, scratch: Scratch, disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_qemu_img(tmp_path, tmp_path / "log")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    new = scratch.folder / "new.xml"
+    key = scratch.folder / "key"
+    key.write_text("a passphrase")
+    uuid = "11111111-1111-4111-8111-111111111111"
+    new.write_text(f"<secret private='yes'><uuid>{uuid}</uuid></secret>")
+    ctl.ok("secret-define", new)
+    ctl.ok("secret-set-value", uuid, "--file", key, "--plain")
+
+    def define(inside: str) -> Path:
+        new.write_text(
+            f"<volume><name>{disk}p1</name><capacity unit='M'>8</capacity>"
+            f"<target><encryption {inside}</encryption></target></volume>"
+        )
+        return new
+
+    secret = f"<secret type='passphrase' uuid='{uuid}'/>"
+    for inside, said in (
+        (f"format='qcow'>{secret}", "storage pool only supports LUKS encrypted volumes"),
+        ("format='luks'><secret type='passphrase' usage='nosuch'/>", "matching usage 'nosuch'"),
+    ):
+        assert said in ctl.refused("vol-create", "d", define(inside))
+    assert ctl.ok("vol-list", "d").count(disk) == 0
+    ctl.ok("pool-create-as", "f", "dir", "--target", scratch.folder / "files", "--build")
+    plain = scratch.folder / "files" / "plain"
+    plain.write_bytes(b"secret".ljust(4 * MIB, b"x"))
+    ctl.ok("vol-create-from", "d", define(f"format='luks'>{secret}"), "plain", "f", "--verify")
+    device = f"/dev/{disk}p1"
+    assert b"secret" not in Path(device).read_bytes()
+    run("cryptsetup", "open", "--test-passphrase", "--key-file", key, device)
+    options = f"driver=luks,key-secret=k,file.filename={device}"
+    object_ = f"secret,id=k,file={key}"
+    shown = run("qemu-io", "-r", "--object", object_, "-c", "read -v 0 16", "--image-opts", options)
+    assert "secretxx" in shown
+    assert run("blockdev", "--getsize64", device).strip() == str(10 * MIB)

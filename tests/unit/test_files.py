@@ -24,7 +24,7 @@ from storagectl.errors import (
     ToolFailed,
 )
 from storagectl.host import bulk, staged_path
-from storagectl.model import BackingStore, Permissions, Pool, Volume
+from storagectl.model import BackingStore, Encryption, Permissions, Pool, Secret, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -295,6 +295,63 @@ def test_an_image_is_made_under_a_hidden_name(tmp_path: Path) -> None:
     assert os.path.basename(argv[6]).startswith(".storagectl-")
     assert argv[7:] == ["1025K"]
     assert os.listdir(tmp_path) == ["a.qcow2"]
+
+
+def encrypting(target: Path, host: Images) -> Directory:
+    found = backend(target, host)
+    found.passphrase_of = lambda encryption: b"pass"
+    return found
+
+
+LUKS = Encryption("luks", secrets=[Secret("passphrase", usage="x")])
+
+
+def test_qemu_img_tries_again_where_its_clock_was_too_coarse(tmp_path: Path) -> None:
+    coarse = ("qemu-img: STAGED: Unable to get accurate CPU usage\n", 1)
+    volume = Volume("a", format="raw", capacity=MIB, encryption=LUKS)
+    host = Images(coarse, coarse, ("", 0))
+    encrypting(tmp_path, host).create_volume(volume, metadata=False)
+    first, second, third = host.calls
+    assert first == second == third
+    (tmp_path / "a").unlink()
+    for answers, calls in (([coarse] * 20, 10), ([("other", 1)], 1)):
+        host = Images(*answers)
+        with pytest.raises(ToolFailed):
+            encrypting(tmp_path, host).create_volume(volume, metadata=False)
+        assert len(host.calls) == calls
+    assert os.listdir(tmp_path) == []
+
+
+def test_old_encryptions_are_neither_copied_nor_resized(tmp_path: Path) -> None:
+    """A qcow2 header with crypt_method 1."""
+    (tmp_path / "old").write_bytes(qcow2_header(MIB)[:32] + (1).to_bytes(4, "big") + bytes(476))
+    looked_at = encrypting(tmp_path, Images())
+    old = looked_at.volume("old")
+    assert old is not None
+    assert old.encryption == Encryption("qcow")
+    with pytest.raises(ConfigUnsupported, match="resize of qcow2 encrypted image"):
+        looked_at.resize_volume(old, 2 * MIB, allocate=False, shrink=False)
+    for encryption, said in (
+        (None, "encryption format of inputvol must be LUKS"),
+        (LUKS, "encryption format of inputvol must be LUKS"),
+        (Encryption("qcow"), "creation of qcow2 encrypted image is not supported"),
+    ):
+        volume = Volume("a", format="qcow2", capacity=MIB, encryption=encryption)
+        with pytest.raises(ConfigUnsupported, match=said):
+            looked_at.create_volume_from(volume, old, bulk.Mover(), metadata=False, reflink=False)
+
+
+def test_a_luks2_volume_is_bytes_like_any_other(tmp_path: Path) -> None:
+    """As in libvirt 9.0.0, which does not know it."""
+    content = b"LUKS\xba\xbe\0\2".ljust(MIB, b"x")
+    (tmp_path / "a").write_bytes(content)
+    looked_at = backend(tmp_path)
+    source = looked_at.volume("a")
+    assert source is not None
+    assert source.encryption is None
+    clone = source.replace(name="b")
+    looked_at.create_volume_from(clone, source, bulk.Mover(), metadata=False, reflink=False)
+    assert (tmp_path / "b").read_bytes() == content
 
 
 def test_s54_a_failing_tool_leaves_nothing_and_names_the_volume(tmp_path: Path) -> None:

@@ -689,3 +689,12 @@ def test_s55_ctrl_c_ends_the_child_first(tmp_path: Path) -> None:
     )
     assert done.stdout == "interrupted\n"
     assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
+
+
+@pytest.mark.tools
+def test_s28_a_secret_file_is_for_the_tools_run_meanwhile(tmp_path: Path) -> None:
+    host = Host()
+    with host.secret_file(b"first") as one, host.secret_file(b"second \0") as two:
+        assert host.query(["cat", one, two, one]) == "firstsecond \0first"
+    with pytest.raises(ToolFailed, match="No such file"):
+        host.query(["cat", one])

@@ -19,7 +19,6 @@ from storagectl.errors import (
     NoSupport,
     OperationFailed,
     OperationInvalid,
-    OperationUnsupported,
     PoolNotFound,
     ResourceBusy,
     StorageError,
@@ -321,9 +320,10 @@ def test_s57_the_race_that_another_process_wins(lab: Lab, monkeypatch: pytest.Mo
 
 def test_refusals_of_create(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = Volume("a", format="raw", capacity=1, encryption=Encryption("luks"))
-    assert last(
-        lambda: lab.volumes.create("one", secret, metadata=False), OperationUnsupported
-    ) == ("Operation not supported: creation of encrypted volumes")
+    assert last(lambda: lab.volumes.create("one", secret, metadata=False), InvalidArgument) == (
+        "invalid argument: A single <secret type='passphrase'...> element is expected in"
+        " encryption description"
+    )
     assert last(
         lambda: lab.volumes.create("one", lab.raw("a"), metadata=True), ConfigUnsupported
     ) == ("unsupported configuration: metadata preallocation is not supported for raw volumes")

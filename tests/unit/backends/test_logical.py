@@ -26,7 +26,7 @@ from storagectl.errors import (
     ToolFailed,
 )
 from storagectl.host import bulk
-from storagectl.model import BackingStore, Device, Pool, Source, Volume
+from storagectl.model import BackingStore, Device, Encryption, Pool, Source, Volume
 from storagectl.tools import blkid, lvm
 
 if TYPE_CHECKING:
@@ -317,6 +317,22 @@ def test_a_failed_create_leaves_nothing() -> None:
     )  # fmt: skip
     with host, pytest.raises(ToolFailed, match="odd"):
         backend.create_volume(volume, metadata=False)
+
+
+def test_an_encrypted_volume_has_room_for_its_header() -> None:
+    argv = lvm.lvcreate(VG, "two", 6 * MIB, 6 * MIB, None)
+    luks = Encryption("luks")
+    volume = Volume("two", capacity=4 * MIB, allocation=4 * MIB, encryption=luks)
+    backend, host = make(volumes("lvs-none"), (argv, "odd\n", 5), volumes("lvs-none"))
+    backend.passphrase_of = lambda encryption: b"x"
+    with host, pytest.raises(ToolFailed, match="odd"):
+        backend.create_volume(volume, metadata=False)
+    backed = volume.replace(backing=BackingStore("/x"))
+    with pytest.raises(ConfigUnsupported, match="cannot set backing store for raw volume"):
+        backend.create_volume(backed, metadata=False)
+    other = volume.replace(encryption=Encryption("luks2"))
+    with pytest.raises(ConfigUnsupported, match="storage pool only supports LUKS"):
+        backend.create_volume(other, metadata=False)
 
 
 def test_a_failed_create_leaves_what_was_there() -> None:
