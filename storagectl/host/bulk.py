@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from hashlib import _Hash
 
 STEP = 16 << 20
@@ -65,14 +65,10 @@ class Mover:
         in_kernel = self.digest is None
         while length > 0:
             if in_kernel:
-                try:
-                    done = os.copy_file_range(
-                        source, target, min(length, STEP), source_offset, target_offset
-                    )
-                except OSError as error:
-                    if error.errno not in NOT_HERE:
-                        raise
-                    done = 0
+                done = where_it_can(
+                    os.copy_file_range,
+                    source, target, min(length, STEP), source_offset, target_offset,
+                )  # fmt: skip
                 in_kernel = done > 0
                 self.meter.advance(done)
             else:
@@ -149,12 +145,7 @@ class Mover:
         end = offset + length
         while offset < end:
             if in_kernel:
-                try:
-                    done = os.sendfile(target, source, offset, min(end - offset, BUFFER))
-                except OSError as error:
-                    if error.errno not in NOT_HERE:
-                        raise
-                    done = 0
+                done = where_it_can(os.sendfile, target, source, offset, min(end - offset, BUFFER))
                 in_kernel = done > 0
                 self.meter.advance(done)
                 offset += done
@@ -209,6 +200,16 @@ class Mover:
         while self.digest is not None and length > 0:
             self.digest.update(ZEROS[:length])
             length -= BUFFER
+
+
+def where_it_can(call: Callable[..., int], *args: int) -> int:
+    """Return what a system call returns, 0 where it does not work on these descriptors."""
+    try:
+        return call(*args)
+    except OSError as error:
+        if error.errno not in NOT_HERE:
+            raise
+        return 0
 
 
 def read(fd: int, length: int, offset: int) -> bytes:
