@@ -46,10 +46,10 @@ _storagectl_options() { # COMMAND: sets options
         secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text' ;;
         secret-undefine) options='secret:text' ;;
         uri) options='' ;;
-        vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag' ;;
-        vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag' ;;
-        vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag' ;;
-        vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag' ;;
+        vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag' ;;
+        vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag' ;;
+        vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag' ;;
+        vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag' ;;
         vol-delete) options='vol:volume-pool pool:pool-active delete-snapshots:flag' ;;
         vol-download) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag' ;;
         vol-dumpxml) options='vol:volume-pool pool:pool-active xpath:text= wrap:flag' ;;
@@ -59,7 +59,7 @@ _storagectl_options() { # COMMAND: sets options
         vol-name) options='vol:file' ;;
         vol-path) options='vol:volume-pool pool:pool-active' ;;
         vol-pool) options='vol:file uuid:flag' ;;
-        vol-resize) options='vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag' ;;
+        vol-resize) options='vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag' ;;
         vol-upload) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag' ;;
         vol-wipe) options='vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag' ;;
         *) options='' ;;

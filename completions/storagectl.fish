@@ -129,13 +129,13 @@ function __storagectl_options --argument-names command
         case secret-undefine
             printf '%s\n' secret:text
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag
         case vol-create
-            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag
         case vol-create-as
-            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag
         case vol-delete
             printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag
         case vol-download
@@ -155,7 +155,7 @@ function __storagectl_options --argument-names command
         case vol-pool
             printf '%s\n' vol:file uuid:flag
         case vol-resize
-            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag
+            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag
         case vol-upload
             printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag
         case vol-wipe

@@ -178,9 +178,10 @@ class Volume(Record):
     """A volume.
 
     `type` is file, block or dir.  `format` is None for pools whose volumes have
-    none.  `features` is None when the format has no feature list at all.  `data_file`
-    is where an image says that its data is, if not in itself.  `allocation_given` is
-    False in a definition that leaves the allocation to the capacity.
+    none.  `features` is None when the format has no feature list at all.  `data_files`
+    are where an image says that its data is, if not in itself.  `allocation_given` is
+    False in a definition that leaves the allocation to the capacity, `keeps_backing` True
+    in that of a copy which is to have the backing store of its source.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Volume(Record):
     cluster_size: int | None = None
     features: tuple[str, ...] | None = None
     nocow: bool = False
-    data_file: str | None = None
+    data_files: tuple[str, ...] = ()
     extents: list[SourceExtent] = field(default_factory=list)
     allocation_given: bool = True
+    keeps_backing: bool = False

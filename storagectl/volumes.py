@@ -12,17 +12,21 @@ from storagectl import backends, events
 from storagectl.errors import (
     ArgumentUnsupported,
     ClientError,
+    ConfigUnsupported,
     Inaccessible,
     InternalError,
     InvalidArgument,
     OperationFailed,
     OperationInvalid,
+    OperationUnsupported,
     StorageError,
     ToolFailed,
     VolumeExists,
     VolumeNotFound,
 )
 from storagectl.host import system_errors
+from storagectl.model import BackingStore, Permissions, Volume
+from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import warn
 
 if TYPE_CHECKING:
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
 
     from storagectl.backends import Backend
     from storagectl.host.bulk import Meter, Mover
-    from storagectl.model import Volume
     from storagectl.pools import Entry, Pools
 
 # As libvirt; a longer backing chain is a trap.
@@ -128,11 +131,16 @@ class Volumes:
         shown = f"'{key}'" if clean == key else f"'{key}' ({clean})"
         return VolumeNotFound(f"no storage vol with matching path {shown}", action=action)
 
-    def create(self, pool: str, volume: Volume, *, metadata: bool) -> None:
+    def create(
+        self, pool: str, volume: Volume, *, metadata: bool, allow_backing: bool = False
+    ) -> None:
         """Create an empty volume in a running pool."""
         self.pools.store.require_writable("virStorageVolCreateXML")
         with self.pools.using(pool) as entry:
             backend = self._prepare(entry, volume, "create_volume")
+            if volume.backing is not None and not is_raw(volume) and not is_raw(volume.backing):
+                path = os.path.join(entry.pool.target, volume.backing.path)
+                self._require_known_files(volume.name, path, allowed=allow_backing)
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume")(volume, metadata=metadata)
 
@@ -145,6 +153,7 @@ class Volumes:
         *,
         metadata: bool,
         reflink: bool,
+        allow_backing: bool = False,
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
         self.pools.store.require_writable("virStorageVolCreateXMLFrom")
@@ -153,11 +162,50 @@ class Volumes:
             if not volume.allocation_given:
                 volume.allocation = volume.capacity
             backend = self._prepare(entry, volume, "create_volume_from")
-            self._require_known_files(source.volume)
+            self._require_known(source.volume, allowed=allow_backing)
+            if volume.keeps_backing and source.volume.backing is not None:
+                require_qcow2(volume, source.volume)
+                volume.backing = source.volume.backing
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, mover, metadata=metadata, reflink=reflink
                 )
+
+    def linked(self, source: Found, name: str) -> Volume:
+        """Return the definition of a volume that reads from another one what it has not itself."""
+        from storagectl.tools import qemu_img
+
+        volume = source.volume
+        if "qcow2" not in POOL_TYPES[source.entry.pool.type].volume_formats:
+            raise OperationUnsupported(
+                f"a pool of type '{source.entry.pool.type}' has no volumes that are based on others"
+            )
+        if volume.format not in qemu_img.BASES or volume.encryption is not None:
+            kind = "encrypted" if volume.encryption else f"in format '{volume.format}'"
+            raise OperationUnsupported(f"volume '{volume.name}' is {kind}: nothing is based on it")
+        return Volume(
+            name,
+            capacity=volume.capacity,
+            format="qcow2",
+            compat="1.1",
+            permissions=volume.permissions,
+            backing=BackingStore(volume.path, volume.format),
+        )
+
+    def give(self, pool: str, volume: Volume, wanted: Permissions) -> None:
+        """Let a new volume have another owner, group or mode than its definition says."""
+        entry = self.pools.find(pool)
+        if wanted and not entry.backend.own_permissions:
+            raise OperationUnsupported(
+                f"a volume of a pool of type '{entry.pool.type}' has no owner and mode of its own"
+            )
+        now = volume.permissions
+        volume.permissions = Permissions(
+            now.mode if wanted.mode is None else wanted.mode,
+            now.owner if wanted.owner is None else wanted.owner,
+            now.group if wanted.group is None else wanted.group,
+            now.label,
+        )
 
     def _prepare(self, entry: Entry, volume: Volume, operation: str) -> Backend:
         entry.require_active()
@@ -196,7 +244,14 @@ class Volumes:
             yield
 
     def resize(
-        self, found: Found, capacity: int, *, delta: bool, shrink: bool, allocate: bool
+        self,
+        found: Found,
+        capacity: int,
+        *,
+        delta: bool,
+        shrink: bool,
+        allocate: bool,
+        allow_backing: bool = False,
     ) -> None:
         """Change a volume's capacity to, or with `delta` by, a number of bytes.
 
@@ -224,34 +279,55 @@ class Volumes:
             if allocate and entry.backend.state().available < capacity - volume.allocation:
                 raise OperationFailed("Not enough space left in storage pool")
             resize = backends.require(self._with_passphrases(entry.backend), "resize_volume")
-            self._require_known_files(volume)
+            self._require_known(volume, allowed=allow_backing)
             require_unmoved(found)
             resize(volume, capacity, allocate=allocate, shrink=shrink)
 
-    def _require_known_files(self, volume: Volume) -> None:
+    def _require_known(self, volume: Volume, *, allowed: bool) -> None:
+        """Refuse to let qemu-img open a volume that leads to files nobody has named."""
+        if not is_raw(volume):
+            self._require_known_files(volume.name, volume.path, allowed=allowed)
+
+    def _require_known_files(self, name: str, path: str, *, allowed: bool) -> None:
         """Refuse an image whose header leads to a file that is no volume of a running pool.
 
         Who fills an image says what its header is: qemu-img would read or change that file.
+        Each image is taken for what its first bytes say, for so does qemu-img where a header
+        does not name the format of the next.  With `allowed` only a circle is refused.  `name`
+        is that of the volume that is asked for.
         Source: CVE-2015-5163, CVE-2024-32498 and CVE-2022-47951 of OpenStack.
         """
-        name = volume.name
-        seen: set[str] = set()
-        image: Volume | None = volume
-        while image is not None:
-            paths = [] if image.data_file is None else [image.data_file]
-            if image.backing is not None:
-                paths.append(image.backing.path)
-            image = None
-            for path in paths:
-                if path in seen or len(seen) == MAX_CHAIN:
-                    raise OperationInvalid(f"the backing chain of volume '{name}' has no end")
-                seen.add(path)
-                found = self._at(path, None) if path.startswith("/") else None
-                if found is None:
-                    raise OperationInvalid(
-                        f"volume '{name}' refers to '{path}', which is no volume of a running pool"
-                    )
-                image = found.volume
+        from storagectl.backends import files
+
+        checked: set[str] = set()
+
+        def follow(path: str, above: frozenset[str]) -> None:
+            place = os.path.realpath(path)
+            if place in above or len(above) == MAX_CHAIN:
+                raise OperationInvalid(f"the backing chain of volume '{name}' has no end")
+            if place in checked:
+                return
+            checked.add(place)
+            image = files.inspect(*os.path.split(path))
+            for next_path, format in [] if image is None else references(image):
+                if not allowed:
+                    self._require_volume(name, next_path, format)
+                if next_path.startswith("/"):
+                    follow(next_path, above | {place})
+
+        follow(path, frozenset())
+
+    def _require_volume(self, name: str, path: str, format: str | None) -> None:
+        """Refuse a reference of an image to what is no volume, or to text taken for a VMDK."""
+        found = None
+        if path.startswith("/"):
+            found = self._at(path, None) or self._at(os.path.realpath(path), None)
+        if found is None:
+            raise OperationInvalid(
+                f"volume '{name}' refers to '{path}', which is no volume of a running pool"
+            )
+        if format == "vmdk" != found.volume.format:
+            raise OperationInvalid(f"volume '{name}' refers to '{path}', which is no vmdk image")
 
     def upload(
         self, found: Found, source: int, mover: Mover, *, offset: int, length: int, sparse: bool
@@ -442,6 +518,46 @@ def require_unmoved(found: Found) -> None:
         now = found.entry.backend.volume(volume.name)
         if now is None or now.extents != volume.extents:
             raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
+
+
+def references(image: Volume) -> list[tuple[str, str | None]]:
+    """Return the files that qemu-img opens besides an image, and as what."""
+    found: list[tuple[str, str | None]] = [(path, None) for path in image.data_files]
+    if image.backing is not None:
+        found.append((image.backing.path, image.backing.format))
+    return found
+
+
+def is_raw(file: Volume | BackingStore) -> bool:
+    """Tell whether qemu-img is told that a file is raw data, so that nothing in it leads on."""
+    from storagectl.tools import qemu_img
+
+    return qemu_img.driver(file.format) == "raw"
+
+
+def require_qcow2(volume: Volume, source: Volume) -> None:
+    """Refuse a copy that cannot have the backing store of its source."""
+    if volume.encryption is not None or source.encryption is not None:
+        raise ConfigUnsupported("the copy of or to an encrypted volume keeps no backing store")
+    if volume.format != "qcow2" or source.format != "qcow2":
+        raise ConfigUnsupported(
+            f"only a qcow2 copy of a qcow2 volume keeps its backing store: '{source.name}' is"
+            f" {source.format}, '{volume.name}' {volume.format or 'a block device'}"
+        )
+
+
+def grow(volume: Volume, source: Volume, capacity: int) -> None:
+    """Let the copy of a volume be larger; one that has all its blocks gets all of the larger."""
+    if source.type == "dir":
+        raise OperationUnsupported(f"volume '{source.name}' is a folder and has no capacity")
+    if capacity < source.capacity:
+        raise InvalidArgument(
+            f"capacity of {capacity} bytes is less than the {source.capacity} of volume"
+            f" '{source.name}'"
+        )
+    if volume.allocation_given and 0 < volume.capacity <= volume.allocation:
+        volume.allocation = capacity
+    volume.capacity = capacity
 
 
 def sanitized(path: str) -> str:

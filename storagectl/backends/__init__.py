@@ -41,7 +41,8 @@ class Backend:
     `one_layout` says that volumes are carved out of one thing, such as a partition
     table, so that two commands must not create or delete at the same time.  `stable_links`
     says that a volume's path may be a link that the host keeps for its device,
-    `shrinks_allocation` that shrinking a volume gives back what it had allocated.
+    `shrinks_allocation` that shrinking a volume gives back what it had allocated, and
+    `own_permissions` that a new volume gets the owner and mode of its definition.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
 
@@ -49,6 +50,7 @@ class Backend:
     one_layout = False
     stable_links = True
     shrinks_allocation = False
+    own_permissions = True
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool

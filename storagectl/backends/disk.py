@@ -73,6 +73,7 @@ class Disk(Backend):
 
     delete_function = "virStorageBackendDiskDeleteVol"
     one_layout = True
+    own_permissions = False
 
     @property
     def device(self) -> str:

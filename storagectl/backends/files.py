@@ -94,8 +94,7 @@ def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
     volume.compat = image.compat
     volume.cluster_size = image.cluster_size
     volume.features = image.features
-    if image.data_file is not None:
-        volume.data_file = beside(volume, image.data_file)
+    volume.data_files = tuple(beside(volume, path) for path in image.data_files)
     if image.backing_path is not None:
         volume.backing = backing_of(volume, image.backing_path, image.backing_format)
     if image.encryption in (*OLD_ENCRYPTIONS, "luks"):

@@ -10,6 +10,7 @@ import click
 
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.progress import moving, progress_options, verified, verify_option
+from storagectl.commands.vol_options import allow_backing_option
 from storagectl.commands.vol_show import volume_options
 from storagectl.errors import ClientError, StorageError
 from storagectl.units import COMMAND_LIMIT, parse
@@ -46,6 +47,7 @@ def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: b
 @flag("allocate", "allocate the new capacity, rather than leaving it sparse")
 @flag("delta", "use capacity as a delta to current size, rather than the new size")
 @flag("shrink", "allow the resize to shrink the volume")
+@allow_backing_option
 @click.pass_obj
 def vol_resize(
     session: Session,
@@ -55,6 +57,7 @@ def vol_resize(
     allocate: bool,
     delta: bool,
     shrink: bool,
+    allow_backing: bool,
 ) -> None:
     found = session.volumes.find(vol, pool)
     shown = capacity
@@ -67,7 +70,14 @@ def vol_resize(
     name = found.volume.name
     how = "by" if delta else "to"
     with session.doing(f"Failed to change size of volume '{name}' {how} {shown}"):
-        session.volumes.resize(found, size, delta=delta, shrink=shrink, allocate=allocate)
+        session.volumes.resize(
+            found,
+            size,
+            delta=delta,
+            shrink=shrink,
+            allocate=allocate,
+            allow_backing=allow_backing,
+        )
     session.say(f"Size of volume '{name}' successfully changed {how} {shown}")
 
 

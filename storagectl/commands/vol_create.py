@@ -8,7 +8,13 @@ import click
 
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.progress import moving, progress_options, verified, verify_option
-from storagectl.commands.session import read_file
+from storagectl.commands.session import exclusive, read_file
+from storagectl.commands.vol_options import (
+    allow_backing_option,
+    permission_lines,
+    permission_options,
+    permissions,
+)
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.units import COMMAND_LIMIT, parse
 
@@ -21,15 +27,21 @@ if TYPE_CHECKING:
 @value("file", "file containing an XML vol description", required=True)
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("validate", "validate the XML against the schema")
+@allow_backing_option
 @click.pass_obj
 def vol_create(
-    session: Session, pool: str, file: str, prealloc_metadata: bool, validate: bool
+    session: Session,
+    pool: str,
+    file: str,
+    prealloc_metadata: bool,
+    validate: bool,
+    allow_backing: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     volume = parse_volume(read_file(file), row, capacity_optional=False, validated=validate)
-    session.volumes.create(pool, volume, metadata=prealloc_metadata)
+    session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
     session.say(f"Vol {volume.name} created from {file}")
 
 
@@ -47,6 +59,8 @@ def vol_create(
 @value("backing-vol-format", "format of backing volume if taking a snapshot")
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("print-xml", "print XML document, but don't define/create")
+@permission_options
+@allow_backing_option
 @click.pass_obj
 def vol_create_as(
     session: Session,
@@ -59,9 +73,14 @@ def vol_create_as(
     backing_vol_format: str | None,
     prealloc_metadata: bool,
     print_xml: bool,
+    owner: str | None,
+    group: str | None,
+    mode: str | None,
+    allow_backing: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
+    wanted = permissions(owner, group, mode)
     entry = session.pools.find(pool)
     size = parse(capacity, COMMAND_LIMIT)
     lines = [
@@ -71,8 +90,11 @@ def vol_create_as(
     ]
     if allocation is not None:
         lines.append(f"  <allocation>{parse(allocation, COMMAND_LIMIT)}</allocation>")
-    if format is not None:
-        lines += ["  <target>", f"    <format type='{format}'/>", "  </target>"]
+    target = [] if format is None else [f"    <format type='{format}'/>"]
+    if wanted:
+        target += permission_lines(wanted)
+    if target:
+        lines += ["  <target>", *target, "  </target>"]
     if backing_vol is not None:
         backing = session.volumes.find_backing(backing_vol, pool)
         lines += ["  <backingStore>", f"    <path>{backing.path}</path>"]
@@ -84,7 +106,8 @@ def vol_create_as(
         output.write(document)
         return
     volume = parse_volume(document, POOL_TYPES[entry.pool.type], capacity_optional=False)
-    session.volumes.create(pool, volume, metadata=prealloc_metadata)
+    session.volumes.give(pool, volume, wanted)
+    session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
     session.say(f"Vol {name} created")
 
 
@@ -100,6 +123,10 @@ def vol_create_as(
 @flag("validate", "validate the XML against the schema")
 @progress_options
 @verify_option
+@value("capacity", "size of the vol, as scaled integer (default bytes)", named_only=True)
+@permission_options
+@flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
+@allow_backing_option
 @click.pass_obj
 def vol_create_from(
     session: Session,
@@ -113,15 +140,36 @@ def vol_create_from(
     verify: bool,
     progress: bool,
     no_progress: bool,
+    capacity: str | None,
+    owner: str | None,
+    group: str | None,
+    mode: str | None,
+    keep_backing: bool,
+    allow_backing: bool,
 ) -> None:
+    from storagectl.volumes import grow
     from storagectl.volxml import parse_volume
 
+    exclusive(keep_backing=keep_backing, reflink=reflink)
+    exclusive(keep_backing=keep_backing, prealloc_metadata=prealloc_metadata)
+    wanted = permissions(owner, group, mode)
+    size = None if capacity is None else parse(capacity, COMMAND_LIMIT)
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     source = session.volumes.find(vol, inputpool, pool_option="inputpool")
     volume = parse_volume(read_file(file), row, capacity_optional=True, validated=validate)
+    session.volumes.give(pool, volume, wanted)
+    if size is not None:
+        grow(volume, source.volume, size)
+    volume.keeps_backing = keep_backing
     with moving(progress, no_progress, verify=verify) as mover:
         session.volumes.create_from(
-            pool, volume, source, mover, metadata=prealloc_metadata, reflink=reflink
+            pool,
+            volume,
+            source,
+            mover,
+            metadata=prealloc_metadata,
+            reflink=reflink,
+            allow_backing=allow_backing,
         )
     session.say(f"Vol {volume.name} created from input vol {source.volume.name}")
     if verify:
@@ -141,6 +189,11 @@ def vol_create_from(
 @flag("print-xml", "print XML document rather than clone the volume")
 @progress_options
 @verify_option
+@value("capacity", "size of the clone, as scaled integer (default bytes)", named_only=True)
+@permission_options
+@flag("linked", "make a qcow2 vol that reads from the vol what it has not itself")
+@flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
+@allow_backing_option
 @click.pass_obj
 def vol_clone(
     session: Session,
@@ -153,24 +206,49 @@ def vol_clone(
     verify: bool,
     progress: bool,
     no_progress: bool,
+    capacity: str | None,
+    owner: str | None,
+    group: str | None,
+    mode: str | None,
+    linked: bool,
+    keep_backing: bool,
+    allow_backing: bool,
 ) -> None:
+    from storagectl.volumes import grow
+
+    exclusive(linked=linked, keep_backing=keep_backing, reflink=reflink)
+    exclusive(linked=linked, keep_backing=keep_backing, prealloc_metadata=prealloc_metadata)
+    exclusive(linked=linked, verify=verify)
+    wanted = permissions(owner, group, mode)
+    size = None if capacity is None else parse(capacity, COMMAND_LIMIT)
     source = session.volumes.find(vol, pool)
+    home = source.entry.name
+    volume = source.volume.replace(name=newname, keeps_backing=keep_backing)
+    if linked:
+        volume = session.volumes.linked(source, newname)
+    session.volumes.give(home, volume, wanted)
+    if size is not None:
+        grow(volume, source.volume, size)
     if print_xml:
         from storagectl.commands.xml import renamed
         from storagectl.volxml import format_volume
 
         row = POOL_TYPES[source.entry.pool.type]
-        output.write(renamed(format_volume(source.volume, row), newname))
+        output.write(renamed(format_volume(volume.replace(name=source.volume.name), row), newname))
         return
     with moving(progress, no_progress, verify=verify) as mover:
-        session.volumes.create_from(
-            source.entry.name,
-            source.volume.replace(name=newname),
-            source,
-            mover,
-            metadata=prealloc_metadata,
-            reflink=reflink,
-        )
+        if linked:
+            session.volumes.create(home, volume, metadata=False, allow_backing=allow_backing)
+        else:
+            session.volumes.create_from(
+                home,
+                volume,
+                source,
+                mover,
+                metadata=prealloc_metadata,
+                reflink=reflink,
+                allow_backing=allow_backing,
+            )
     session.say(f"Vol {newname} cloned from {source.volume.name}")
     if verify:
         output.write(verified(mover, newname))

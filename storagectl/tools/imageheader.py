@@ -38,6 +38,10 @@ INCOMPATIBLE_EXTENDED_L2 = 1 << 4
 COMPATIBLE_LAZY_REFCOUNTS = 1 << 0
 QCOW_ENCRYPTION = {1: "qcow", 2: "luks"}
 
+# Where QEMU looks for the parent of a sparse VMDK, whatever its header says.
+VMDK_DESCRIPTOR = 512
+VMDK_VERSIONS = (b"version=1", b"version=2", b"version=3")
+
 VHDX_REGION_TABLE = 196608
 VHDX_METADATA_REGION = bytes.fromhex("06a27c8b90479a4bb8fe575f050f886e")
 VHDX_VIRTUAL_DISK_SIZE = bytes.fromhex("2442a52f1bcd7648b2115dbed83bf4b8")
@@ -56,9 +60,8 @@ class ImageInfo:
     cluster_size: bytes, qcow2 only.
     features: qcow2 version 3: those of "lazy_refcounts", "extended_l2" that are set, in this order.
     encryption: "luks" (volume or qcow2), "luks2", or "qcow" for the old AES of qcow and qcow2.
-    data_file: where QEMU would read the guest's data from if not this file: qcow2's external data
-        file or a VMDK descriptor's first extent; "" when the header says so but names none we
-        could find.
+    data_files: where QEMU would read the guest's data from if not this file: qcow2's external data
+        file or a VMDK descriptor's extents; "" stands for one that we could not find the name of.
     """
 
     __slots__ = (
@@ -67,7 +70,7 @@ class ImageInfo:
         "capacity",
         "cluster_size",
         "compat",
-        "data_file",
+        "data_files",
         "encryption",
         "features",
         "format",
@@ -84,7 +87,7 @@ class ImageInfo:
         cluster_size: int | None = None,
         features: tuple[str, ...] | None = None,
         encryption: str | None = None,
-        data_file: str | None = None,
+        data_files: tuple[str, ...] = (),
     ) -> None:
         self.format = format
         self.capacity = capacity if capacity and 0 < capacity <= CAPACITY_MAX else None
@@ -94,7 +97,7 @@ class ImageInfo:
         self.cluster_size = cluster_size
         self.features = features
         self.encryption = encryption
-        self.data_file = data_file
+        self.data_files = data_files
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
@@ -110,7 +113,7 @@ def probe(read: Read, size: int) -> ImageInfo:
     # Zeros mean "none" in every format here, so a truncated header needs no further checks.
     head = read(0, FIRST_READ).ljust(FIRST_READ, b"\0")
     parse = PARSERS.get(head[:4])
-    info = parse(head, read, size) if parse else None
+    info = parse(head, read, size) if parse else _vmdk_text(head, read, size)
     return info or _without_leading_magic(head, read, size)
 
 
@@ -150,7 +153,8 @@ def _qcow(head: bytes, read: Read, size: int) -> ImageInfo | None:
         lazy = ("lazy_refcounts",) if compatible & COMPATIBLE_LAZY_REFCOUNTS else ()
         extended = ("extended_l2",) if incompatible & INCOMPATIBLE_EXTENDED_L2 else ()
         features = lazy + extended
-    backing_format = data_file = None
+    backing_format = None
+    data_files: tuple[str, ...] = ()
     external = incompatible & INCOMPATIBLE_DATA_FILE
     if backing_path is not None or external:
         end = name_offset or cluster_size or LONGEST_READ
@@ -158,7 +162,7 @@ def _qcow(head: bytes, read: Read, size: int) -> ImageInfo | None:
         if backing_path is not None:
             backing_format = _text(extensions.get(EXTENSION_BACKING_FORMAT, b"")) or None
         if external:
-            data_file = _text(extensions.get(EXTENSION_DATA_FILE, b""))
+            data_files = (_text(extensions.get(EXTENSION_DATA_FILE, b"")),)
     return ImageInfo(
         "qcow2",
         capacity,
@@ -168,7 +172,7 @@ def _qcow(head: bytes, read: Read, size: int) -> ImageInfo | None:
         cluster_size=cluster_size,
         features=features,
         encryption=QCOW_ENCRYPTION.get(crypt),
-        data_file=data_file,
+        data_files=data_files,
     )
 
 
@@ -210,69 +214,92 @@ def _qed(head: bytes, read: Read, size: int) -> ImageInfo:
     )
 
 
-def _vmdk_sparse(head: bytes, read: Read, size: int) -> ImageInfo | None:
-    """Source: VMware Virtual Disk Format 5.0, hosted sparse extents."""
-    if _little(head, 4, 4) not in (1, 2, 3):
-        return None
-    text = b""
+def _vmdk_sparse(head: bytes, read: Read, size: int) -> ImageInfo:
+    """Source: VMware Virtual Disk Format 5.0, hosted sparse extents; QEMU block/vmdk.c, which
+    looks at the version last."""
+    capacity = 0
+    data_files: tuple[str, ...] = ()
     start = _little(head, 28, 8) * 512
     if 0 < start < size:
         text = head[start:].partition(b"\0")[0]
         if start + len(text) >= FIRST_READ:
             text = read(start, LONGEST_READ)
-    capacity, backing_path, data_file = _vmdk_descriptor(text)
+        capacity, data_files = _vmdk_extents(text)
     sparse_capacity = _little(head, 12, 8) * 512
     # Without a capacity of its own QEMU takes the file for a mere descriptor.
     return ImageInfo(
         "vmdk",
         sparse_capacity or capacity,
-        backing_path=backing_path,
-        data_file=None if sparse_capacity else data_file,
+        backing_path=_vmdk_parent(read(VMDK_DESCRIPTOR, LONGEST_READ)),
+        data_files=() if sparse_capacity else data_files,
     )
 
 
 def _vmdk_text(head: bytes, read: Read, size: int) -> ImageInfo | None:
-    if not head.startswith(b"# Disk DescriptorFile"):
+    """Read a descriptor that is a file of its own, as QEMU recognises it: behind comments and
+    blank lines comes the version."""
+    lines = head.split(b"\n")
+    while lines and (lines[0].startswith(b"#") or not lines[0].removesuffix(b"\r").strip(b" ")):
+        del lines[0]
+    known = lines and lines[0].removesuffix(b"\r") in VMDK_VERSIONS
+    if not known and not head.startswith(b"# Disk DescriptorFile"):
         return None
     text = head if size <= FIRST_READ else read(0, LONGEST_READ)
-    capacity, backing_path, data_file = _vmdk_descriptor(text)
+    capacity, data_files = _vmdk_extents(text)
     return ImageInfo(
         "vmdk",
         capacity if size <= LONGEST_READ else None,
-        backing_path=backing_path,
-        data_file=data_file,
+        backing_path=_vmdk_parent(text),
+        data_files=data_files,
     )
 
 
-def _vmdk_descriptor(text: bytes) -> tuple[int, str | None, str | None]:
+def _vmdk_extents(text: bytes) -> tuple[int, tuple[str, ...]]:
     """Read a VMDK descriptor, the text that lists the extents:
 
         parentFileNameHint="base.vmdk"
         RW 20480 FLAT "disk-flat.vmdk" 0
         RW 63 ZERO
 
-    Returns: (capacity in bytes or 0, parent, file name of the first extent that has one).
+    QEMU's sscanf takes a line's end for any other blank, and needs none behind a number.
+    Returns: (capacity in bytes or 0, file names of the extents).
     """
+    import re
+
+    cut = len(text) >= LONGEST_READ and b"\0" not in text
     text = text.partition(b"\0")[0]
-    hint, quote, _ = text.partition(b'parentFileNameHint="')[2].partition(b'"')
     sectors = 0
-    first = None
     for line in text.split(b"\n"):
         words = line.split(None, 3)
-        if len(words) < 3 or words[0] not in (b"RW", b"RDONLY", b"NOACCESS"):
-            continue
         # 19 digits are more than any real size and int() refuses very many.
-        if words[1].isdigit() and len(words[1]) <= 19:
+        if (
+            len(words) >= 3
+            and words[0] in (b"RW", b"RDONLY", b"NOACCESS")
+            and words[1].isdigit()
+            and len(words[1]) <= 19
+        ):
             sectors += int(words[1])
-        if first is None and len(words) == 4:
-            first = _text(words[3].strip().removeprefix(b'"').partition(b'"')[0])
-    return sectors * 512, _text(hint) if hint and quote else None, first
+    names = re.findall(
+        rb'^\s*(?:RW|RDONLY|NOACCESS)\s+[+-]?[0-9]+\s*[A-Z]+\s*"([^\n\r"]{1,511})', text, re.M
+    )
+    return sectors * 512, (*map(_text, dict.fromkeys(names)), *([""] if cut else []))
+
+
+def _vmdk_parent(text: bytes) -> str | None:
+    """Return the parent that a descriptor names; QEMU passes over the two bytes `="` unseen."""
+    found = text.partition(b"\0")[0].partition(b"parentFileNameHint")[2]
+    hint, quote, _ = found[2:].partition(b'"')
+    return _text(hint) if hint and quote else None
 
 
 def _vmdk_cowd(head: bytes, read: Read, size: int) -> ImageInfo | None:
     if _little(head, 4, 4) != 1:
         return None
-    return ImageInfo("vmdk", _little(head, 12, 4) * 512)
+    return ImageInfo(
+        "vmdk",
+        _little(head, 12, 4) * 512,
+        backing_path=_vmdk_parent(read(VMDK_DESCRIPTOR, LONGEST_READ)),
+    )
 
 
 def _vpc(head: bytes, read: Read, size: int) -> ImageInfo | None:
@@ -363,7 +390,6 @@ PARSERS: dict[bytes, Callable[[bytes, Read, int], ImageInfo | None]] = {
     b"QED\0": _qed,
     b"KDMV": _vmdk_sparse,
     b"COWD": _vmdk_cowd,
-    b"# Di": _vmdk_text,
     b"cone": _vpc,
     b"vhdx": _vhdx,
     b"With": _parallels,

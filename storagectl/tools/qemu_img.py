@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from storagectl.host.bulk import Meter
-    from storagectl.model import Volume
+    from storagectl.model import BackingStore, Volume
 
 # libvirt's names where qemu-img has others.
 DRIVERS = {"iso": "raw", "ploop": "parallels"}
@@ -24,6 +24,8 @@ KEY = "key"
 SOURCE_KEY = "source-key"
 # What QEMU before 9.1 says now and then of a fast processor: to try again helps.
 COARSE_CLOCK = "Unable to get accurate CPU usage"
+# What an image can be based on.
+BASES = ("raw", "iso", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc")
 
 
 def driver(volume_format: str | None) -> str:
@@ -89,9 +91,9 @@ def image_options(volume: Volume, key: str, *, size: int | None = None) -> str:
     return ",".join(words)
 
 
-def options(volume: Volume, *, metadata: bool, backing_format: str | None = None) -> list[str]:
+def options(volume: Volume, *, metadata: bool, backing: BackingStore | None = None) -> list[str]:
     """Return the `-o` argument for what a volume's definition asks for, if anything."""
-    words = [f"backing_fmt={driver(backing_format)}"] if backing_format else []
+    words = [f"backing_fmt={driver(backing.format)}"] if backing else []
     words += encryption_options(volume)
     if metadata:
         full = volume.allocation >= volume.capacity
@@ -115,12 +117,10 @@ def create(volume: Volume, path: str, *, metadata: bool, key: str | None = None)
     `key` is a file with the passphrase of an encrypted volume, here as below.
     """
     argv = ["qemu-img", "create", "-f", driver_of(volume)]
-    backing_format = None
     if volume.backing:
         argv += ["-b", volume.backing.path]
-        backing_format = volume.backing.format
     argv += secret(KEY, key)
-    argv += [*options(volume, metadata=metadata, backing_format=backing_format), path]
+    argv += [*options(volume, metadata=metadata, backing=volume.backing), path]
     if volume.capacity or not volume.backing:
         argv.append(f"{-(-volume.capacity // 1024)}K")
     return argv
@@ -129,11 +129,14 @@ def create(volume: Volume, path: str, *, metadata: bool, key: str | None = None)
 def convert(
     source: Volume, volume: Volume, path: str, *, metadata: bool, progress: bool
 ) -> list[str]:
-    """Copy the content of one volume, backing store included, into a new image at `path`."""
+    """Copy the content of one volume into a new image at `path`, that of its backing store
+    included unless it keeps it."""
+    backing = source.backing if volume.keeps_backing else None
     return [
         "qemu-img", "convert", *(["-p"] if progress else []),
         "-f", driver(source.format), "-O", driver(volume.format),
-        *options(volume, metadata=metadata), source.path, path,
+        *(["-B", backing.path] if backing else []),
+        *options(volume, metadata=metadata, backing=backing), source.path, path,
     ]  # fmt: skip
 
 

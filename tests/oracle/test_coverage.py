@@ -86,6 +86,20 @@ NOT_COMPARED = {
     "storagectl --version fails": ENDS,
 }
 
+OWN_OPTIONS = {
+    "vol-clone": "capacity owner group mode linked keep-backing allow-backing",
+    "vol-create": "allow-backing",
+    "vol-create-as": "owner group mode allow-backing",
+    "vol-create-from": "capacity owner group mode keep-backing allow-backing",
+    "vol-resize": "allow-backing",
+}
+NOT_COMPARED |= {
+    f"{command} --{option} {how}": OWN
+    for command, options in OWN_OPTIONS.items()
+    for option in options.split()
+    for how in ("succeeds", "fails")
+}
+
 
 def required() -> Iterator[Case]:
     """Yield what the tables of commands and options ask for."""

@@ -158,7 +158,7 @@ def test_agrees_with_qemu_img(folder: str, name: str) -> None:
             if specific.get(key)
         )
         assert info.features == (wanted if v3 else None)
-        assert info.data_file == specific.get("data-file")
+        assert info.data_files == tuple(filter(None, [specific.get("data-file")]))
     else:
         assert info.cluster_size is info.compat is info.features is None
     assert info.encryption == ("qcow" if told.get("encrypted") else None)
@@ -170,8 +170,8 @@ def test_qed_raw_backing_is_marked(folder: str) -> None:
 
 
 def test_vmdk_descriptor_names_its_extent(folder: str) -> None:
-    assert probe_file(create(folder, "flat.vmdk")).data_file == "flat-flat.vmdk"
-    assert probe_file(create(folder, "sparse.vmdk")).data_file is None
+    assert probe_file(create(folder, "flat.vmdk")).data_files == ("flat-flat.vmdk",)
+    assert probe_file(create(folder, "sparse.vmdk")).data_files == ()
 
 
 def test_fixed_vhd_is_raw_as_in_libvirt(folder: str) -> None:
@@ -242,7 +242,7 @@ def extension(magic: int, payload: bytes) -> bytes:
         (b"WithoutFreeSpace" + bytes(20) + struct.pack("<II", 2048, 7), "ploop", MIB),
         (b"vhdxfile", "vhdx", None),
         (b"conectix" + bytes(504), "raw", None),
-        (b"KDMV\4\0\0\0", "raw", None),
+        (b"KDMV\4\0\0\0", "vmdk", None),
         (b"QFI\xfb\0\0\0\4", "raw", None),
         (b"QFI\xfb\0\0\0\3", "qcow2", None),
         (b"QED is a text", "raw", None),
@@ -384,20 +384,20 @@ def test_extension_of_4_gib() -> None:
     ],
 )
 def test_data_file_is_never_overlooked(extensions: bytes, wanted: str) -> None:
-    assert probe_bytes(bytes(qcow2(incompatible=4, extensions=extensions))).data_file == wanted
-    assert probe_bytes(bytes(qcow2(incompatible=0, extensions=extensions))).data_file is None
+    assert probe_bytes(bytes(qcow2(incompatible=4, extensions=extensions))).data_files == (wanted,)
+    assert probe_bytes(bytes(qcow2(incompatible=0, extensions=extensions))).data_files == ()
 
 
 def test_vmdk_text_descriptor() -> None:
     head = b"# Disk DescriptorFile\nversion=1\n"
-    extents = b'RW 2048 FLAT "a b.vmdk" 0\nRDONLY 4096 ZERO\nRW junk FLAT "z" 0\n'
+    extents = b'RW 2048 FLAT "a b.vmdk" 0\nRDONLY 4096 ZERO\nRW junk FLAT "y" 0\nRW 0FLAT "z"\n'
     info = probe_bytes(head + b'parentFileNameHint="p.vmdk"\n' + extents)
     assert (info.format, info.capacity) == ("vmdk", 3 * MIB)
-    assert (info.backing_path, info.data_file) == ("p.vmdk", "a b.vmdk")
+    assert (info.backing_path, info.data_files) == ("p.vmdk", ("a b.vmdk", "z"))
     info = probe_bytes(head + b'RW 2048 FLAT "x" 0\n' * 3000)
     assert info.capacity == 3000 * MIB
     info = probe_bytes(head + b'RW 2048 FLAT "x" 0\n' * 9000)
-    assert (info.capacity, info.data_file) == (None, "x")
+    assert (info.capacity, info.data_files) == (None, ("x", ""))
     info = probe_bytes(head + b'parentFileNameHint="open\nRW ' + b"9" * 5000 + b" FLAT x\n")
     assert (info.capacity, info.backing_path) == (None, None)
 
@@ -405,7 +405,43 @@ def test_vmdk_text_descriptor() -> None:
 def test_vmdk_without_a_capacity_is_its_descriptor() -> None:
     header = struct.pack("<4sIIQQQQ", b"KDMV", 1, 3, 0, 128, 8, 20).ljust(4096, b"\0")
     info = probe_bytes(header + b'createType="x"\nRW 2048 FLAT "/etc/shadow" 0\n\0')
-    assert (info.format, info.capacity, info.data_file) == ("vmdk", MIB, "/etc/shadow")
+    assert (info.format, info.capacity, info.data_files) == ("vmdk", MIB, ("/etc/shadow",))
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        b'RW 1 ZERO\nRW 1 FLAT "%s" 0\n',
+        b'RW\n1\nFLAT\n"%s" 0\n',
+        b'  RW 1FLAT "%s" 0\n',
+        b'RW -1 SPARSE "%s',
+    ],
+)
+@pytest.mark.parametrize(
+    "start",
+    [b"version=1\n", b"# x\n  \nversion=3\r\n", b"# Disk DescriptorFile\n", b"sparse", b"odd"],
+)
+def test_s17_an_extent_is_seen_however_it_is_written(start: bytes, extents: bytes) -> None:
+    """QEMU's parser lets more pass than the format has."""
+    if start in (b"sparse", b"odd"):
+        version = 1 if start == b"sparse" else 99
+        start = struct.pack("<4sIIQQQQ", b"KDMV", version, 3, 0, 128, 8, 20).ljust(4096, b"\0")
+    info = probe_bytes(start + extents % b"/etc/shadow")
+    assert (info.format, info.data_files) == ("vmdk", ("/etc/shadow",))
+
+
+def test_s17_an_extent_too_far_to_be_seen_is_not_overlooked() -> None:
+    text = b"# Disk DescriptorFile\nversion=1\n" + b"#" * 70000 + b'\nRW 1 FLAT "/etc/shadow" 0\n'
+    assert probe_bytes(text).data_files == ("",)
+    header = struct.pack("<4sIIQQQQ", b"KDMV", 1, 3, 0, 128, 8, 20).ljust(4096, b"\0")
+    assert probe_bytes(header + text).data_files == ("",)
+
+
+@pytest.mark.parametrize("start", [b"KDMV\1\0\0\0", b"COWD\1\0\0\0"])
+def test_s17_the_parent_is_where_qemu_looks_for_it(start: bytes) -> None:
+    for hint in (b'="/etc/shadow"', b'::/etc/shadow"parentFileNameHint="x"'):
+        text = start.ljust(512, b"\0") + b"parentFileNameHint" + hint
+        assert probe_bytes(text.ljust(4096, b"\0")).backing_path == "/etc/shadow"
 
 
 MAGICS = [
