@@ -55,6 +55,7 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-name 'returns the volume name for a given volume key or path'
     printf '%s\t%s\n' vol-path 'returns the volume path for a given volume name or key'
     printf '%s\t%s\n' vol-pool 'returns the storage pool for a given volume key or path'
+    printf '%s\t%s\n' vol-rename 'rename a vol'
     printf '%s\t%s\n' vol-resize 'resize a vol'
     printf '%s\t%s\n' vol-upload 'upload file contents to a volume'
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
@@ -154,6 +155,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' vol:volume-pool pool:pool-active
         case vol-pool
             printf '%s\n' vol:file uuid:flag
+        case vol-rename
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active
         case vol-resize
             printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag
         case vol-upload

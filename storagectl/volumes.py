@@ -269,6 +269,7 @@ class Volumes:
             if delta:
                 change = -min(capacity, volume.capacity) if shrink else capacity
                 capacity = volume.capacity + change
+            capacity = entry.backend.rounded(volume, capacity)
             if capacity < volume.allocation and not entry.backend.shrinks_allocation:
                 raise InvalidArgument("can't shrink capacity below existing allocation")
             if capacity < volume.capacity and not shrink:
@@ -282,6 +283,42 @@ class Volumes:
             self._require_known(volume, allowed=allow_backing)
             require_unmoved(found)
             resize(volume, capacity, allocate=allocate, shrink=shrink)
+
+    def rename(self, found: Found, name: str) -> None:
+        """Give a volume another name, which nothing may have, unless something relies on it."""
+        self.pools.store.require_writable("virStorageVolRename")
+        with self.pools.using(found.entry.name) as entry:
+            entry.require_active()
+            rename = backends.require(entry.backend, "rename_volume")
+            require_plain_name(name)
+            if entry.backend.volume(name) is not None:
+                raise VolumeExists(name)
+            self._require_unreferenced(found)
+            with self._layout(entry.backend), already_exists(entry.backend, name):
+                require_unmoved(found)
+                rename(found.volume, name)
+            self.pools.events.tell(entry.pool, events.REFRESHED)
+
+    def _require_unreferenced(self, found: Found) -> None:
+        """Refuse a volume whose path a pool's definition or another volume has."""
+        from storagectl.backends import devices
+
+        name, path = found.volume.name, found.volume.path
+        for entry in self.pools.all():
+            pool = entry.pool
+            for place in (pool.target, *(device.path for device in pool.source.devices)):
+                if place == path or place.startswith(path + "/"):
+                    raise OperationInvalid(f"pool '{pool.name}' is on volume '{name}': {place}")
+            inside = entry.name == found.entry.name and entry.backend.keeps_references
+            for other in [] if inside else listed(entry):
+                files = [("backing", other.backing.path)] if other.backing else []
+                files += [("data", file) for file in other.data_files]
+                for use, file in files:
+                    if devices.same_file(file, path):
+                        raise OperationInvalid(
+                            f"volume '{name}' is the {use} file of volume '{other.name}'"
+                            f" in pool '{pool.name}'"
+                        )
 
     def _require_known(self, volume: Volume, *, allowed: bool) -> None:
         """Refuse to let qemu-img open a volume that leads to files nobody has named."""
@@ -506,6 +543,19 @@ def telling_how_far(volume: Volume, mover: Mover, start: int, state: str) -> Ite
                 f"volume '{volume.path}': bytes {start} to {end} are {state}, the rest is as before"
             )
         raise
+
+
+def listed(entry: Entry) -> list[Volume]:
+    """Return the volumes of a pool, none where it is inactive or can't list them.
+
+    Raises: Inaccessible.
+    """
+    try:
+        return list(entry.backend.volumes(details=True)) if entry.active else []
+    except Inaccessible:
+        raise
+    except (StorageError, OSError):
+        return []
 
 
 def require_unmoved(found: Found) -> None:

@@ -41,8 +41,9 @@ class Backend:
     `one_layout` says that volumes are carved out of one thing, such as a partition
     table, so that two commands must not create or delete at the same time.  `stable_links`
     says that a volume's path may be a link that the host keeps for its device,
-    `shrinks_allocation` that shrinking a volume gives back what it had allocated, and
-    `own_permissions` that a new volume gets the owner and mode of its definition.
+    `shrinks_allocation` that shrinking a volume gives back what it had allocated,
+    `own_permissions` that a new volume gets the owner and mode of its definition,
+    and `keeps_references` that volumes of the pool find each other whatever their names are.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
 
@@ -51,6 +52,7 @@ class Backend:
     stable_links = True
     shrinks_allocation = False
     own_permissions = True
+    keeps_references = False
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool
@@ -116,6 +118,10 @@ class Backend:
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
 
+    def rounded(self, volume: Volume, capacity: int) -> int:
+        """Return the capacity that a volume has after it was resized to that much."""
+        return capacity
+
     secret_of: Callable[[Auth], str] | None = None
     """secret_of(auth): look up a secret; set by who starts a pool, for its source's <auth>."""
 
@@ -144,12 +150,17 @@ class Backend:
     resize_volume: Callable[..., None] | None = None
     """resize_volume(volume, capacity, *, allocate, shrink); capacity in bytes."""
 
+    rename_volume: Callable[[Volume, str], None] | None = None
+    """rename_volume(volume, name): never replaces what has the name, and refuses a volume
+    that is in use."""
+
 
 REFUSALS = {
     "delete": "pool does not support pool deletion",
     "create_volume": "storage pool does not support volume creation",
     "create_volume_from": "storage pool does not support volume creation from an existing volume",
     "delete_volume": "storage pool does not support vol deletion",
+    "rename_volume": "storage pool does not support volume renaming",
     "resize_volume": "storage pool does not support changing of volume capacity",
 }
 

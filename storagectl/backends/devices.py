@@ -210,14 +210,26 @@ def users_of_mount(target: str) -> list[str]:
     return found
 
 
-def openers(number: int) -> list[str]:
-    """Return the processes that have a block device open, in words."""
+def openers(path: str) -> list[str]:
+    """Return the processes that have a file or block device open, in words."""
+    wanted = identity(path)
     found = []
     for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
         folder = f"{PROC}/{pid}/fd"
-        if any(device_number(f"{folder}/{name}") == number for name in listing(folder)):
+        if wanted and any(identity(f"{folder}/{name}") == wanted for name in listing(folder)):
             found.append(f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})")
     return found
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, the same for all nodes of a block device."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if stat.S_ISBLK(status.st_mode):
+        return 0, status.st_rdev
+    return status.st_ino, status.st_dev
 
 
 def swaps() -> list[str]:

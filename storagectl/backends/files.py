@@ -18,12 +18,20 @@ from storagectl.errors import (
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
+    ResourceBusy,
     StorageError,
     SystemFailure,
     ToolFailed,
     XmlError,
 )
-from storagectl.host import acting_as, bulk, is_staged, open_file, system_errors
+from storagectl.host import (
+    acting_as,
+    bulk,
+    is_staged,
+    locked_by_others,
+    open_file,
+    system_errors,
+)
 from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, Volume
 from storagectl.tools import imageheader, qemu_img
 
@@ -472,6 +480,28 @@ def unshortened(host: Host, volume: Volume) -> Iterator[None]:
             bulk.require_size(fd, size)
 
 
+@contextlib.contextmanager
+def unused(host: Host, volume: Volume) -> Iterator[None]:
+    """Keep a volume to ourselves.  Raises: ResourceBusy, naming who uses it."""
+    from storagectl.backends import devices
+
+    path = volume.path
+    if volume.type == "dir":
+        users = devices.users_of_mount(os.path.realpath(path))
+    else:
+        user = devices.user_of_file(path)
+        users = [user] if user else devices.openers(path)
+    if users:
+        raise ResourceBusy(f"'{path}' is in use: {', '.join(users)}")
+    if volume.type == "dir":
+        yield
+        return
+    with volume_file(host, volume, write=True) as fd:
+        if locked_by_others(fd):
+            raise ResourceBusy(f"'{path}' is locked by another process")
+        yield
+
+
 def resize(
     host: Host,
     volume: Volume,
@@ -498,9 +528,12 @@ def resize(
             volume_file(host, volume, write=True),
             key_file(host, volume, passphrase_of) as key,
         ):
-            host.change(qemu_img.resize(volume, capacity, shrink=shrink, key=key))
+            if capacity != volume.capacity:
+                host.change(qemu_img.resize(volume, capacity, shrink=shrink, key=key))
         return
     with volume_file(host, volume, write=True) as fd:
+        if capacity == volume.capacity and not allocate:
+            return
         if allocate:
             size = os.fstat(fd).st_size
             try:

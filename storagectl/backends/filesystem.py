@@ -187,6 +187,13 @@ class Directory(Backend):
             passphrase_of=self.passphrase_of,
         )
 
+    def rename_volume(self, volume: Volume, name: str) -> None:
+        from storagectl.backends import files
+
+        path = files.free_path(self.pool.target, volume.replace(name=name))
+        with files.unused(self.host, volume):
+            self.host.rename(volume.path, path)
+
 
 class Mounted(Directory):
     """A folder that something is mounted on while the pool runs."""

@@ -23,6 +23,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
     ToolFailed,
+    VolumeExists,
 )
 from storagectl.model import BackingStore, Device, Source, SourceExtent, Volume
 from storagectl.tools import lvm
@@ -59,13 +60,14 @@ class Logical(Backend):
     delete_function = "virStorageBackendLogicalDeleteVol"
     one_layout = True
     shrinks_allocation = True
+    keeps_references = True
     find_sources = staticmethod(find_groups)
 
     @property
     def group(self) -> str:
         """The name of the volume group.  Raises: ConfigUnsupported for one LVM can't have."""
         name = self.pool.source.name or ""
-        if not lvm.is_group_name(name):
+        if not lvm.is_valid_name(name):
             raise ConfigUnsupported(f"'{name}' cannot be the name of a volume group")
         return name
 
@@ -186,8 +188,8 @@ class Logical(Backend):
         if not details:
             return volume
         volume.capacity = volume.allocation = volume.physical = found.size
-        if found.kind == lvm.THIN and found.data_percent is not None:
-            volume.allocation = round(found.size * found.data_percent / 100)
+        if found.kind == lvm.THIN:
+            volume.allocation = found.used
         if found.origin is not None:
             origin = self._path(found.origin)
             volume.backing = BackingStore(origin)
@@ -241,8 +243,8 @@ class Logical(Backend):
         number = devices.device_number(self._path(name))
         folder = devices.sysfs_folder(number) if number is not None else None
         user = devices.user_of_device(folder) if folder is not None else None
-        if user is None and number is not None:
-            user = ", ".join(devices.openers(number))
+        if user is None:
+            user = ", ".join(devices.openers(self._path(name)))
         return user or "in use"
 
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
@@ -329,14 +331,13 @@ class Logical(Backend):
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
         volume = blocks.with_header(self, volume)
         before = self._logical_volumes()
-        origin = self._origin(volume, before)
-        argv = lvm.lvcreate(self.group, volume.name, volume.capacity, volume.allocation, origin)
+        argv, size = self._creation(volume, before)
         path = self._path(volume.name)
         try:
             self.host.change(argv)
-            devices.settle(self.host)
-            if not devices.wait_until(lambda: devices.device_number(path) is not None):
-                raise OperationFailed(f"device '{path}' of the new volume did not appear")
+            if size is not None:
+                self.host.change(lvm.lvextend(path, size))
+            self._require_node(path)
             blocks.encrypt(self, volume, path)
             wanted = volume.permissions
             mode = VOLUME_MODE if wanted.mode is None else wanted.mode
@@ -347,22 +348,55 @@ class Logical(Backend):
                     self._undo(volume.name)
             raise
 
-    def _origin(self, volume: Volume, found: list[LogicalVolume]) -> str | None:
-        """Return the path of what a new volume is to be a snapshot of."""
-        if volume.backing is None:
-            return None
-        number = devices.device_number(volume.backing.path)
+    def _require_node(self, path: str) -> None:
+        devices.settle(self.host)
+        if not devices.wait_until(lambda: devices.device_number(path) is not None):
+            raise OperationFailed(f"device '{path}' did not appear")
+
+    def _creation(self, volume: Volume, found: list[LogicalVolume]) -> tuple[list[str], int | None]:
+        """Return the command that makes a volume, and the size it is to be extended to then.
+
+        libvirt makes a snapshot of nothing where the allocation is less than the capacity,
+        which is lost when that is used up; here it is a thin volume.
+        """
+        name, capacity = volume.name, volume.capacity
+        if volume.backing is not None:
+            origin = self._origin(volume.backing.path, found)
+            path = self._path(origin.name)
+            if origin.kind != lvm.THIN:
+                return lvm.snapshot(path, name, volume.allocation), None
+            if 0 < capacity < origin.size:
+                raise InvalidArgument(
+                    f"a snapshot of '{path}' cannot be smaller than its {origin.size} bytes"
+                )
+            size = whole_extents(capacity, origin)
+            return lvm.snapshot_thin(path, name), size if size > origin.size else None
+        if volume.allocation >= capacity:
+            return lvm.lvcreate(self.group, name, capacity), None
+        return lvm.lvcreate_thin(self.group, name, capacity, self._thin_pool(found).name), None
+
+    def _thin_pool(self, found: list[LogicalVolume]) -> LogicalVolume:
+        """Return the thin pool with the most space left."""
+        pools = [other for other in found if other.kind == lvm.THIN_POOL]
+        if not pools:
+            raise OperationUnsupported(
+                f"an allocation below the capacity needs a thin pool, and volume group"
+                f" '{self.group}' has none",
+                hint="leave the allocation out, or make one: lvcreate --type thin-pool"
+                f" --size SIZE --name NAME {self.group}",
+            )
+        return max(pools, key=lambda pool: pool.size - pool.used)
+
+    def _origin(self, backing: str, found: list[LogicalVolume]) -> LogicalVolume:
+        """Return what a new volume is to be a snapshot of."""
+        number = devices.device_number(backing)
         for other in found:
             path = self._path(other.name)
-            if path == volume.backing.path or (
-                number is not None and devices.device_number(path) == number
-            ):
+            if path == backing or (number is not None and devices.device_number(path) == number):
                 if other.kind in lvm.SNAPSHOTS:
                     raise OperationUnsupported(f"'{path}' is a snapshot; LVM has none of snapshots")
-                return path
-        raise InvalidArgument(
-            f"backing volume '{volume.backing.path}' is not in volume group '{self.group}'"
-        )
+                return other
+        raise InvalidArgument(f"backing volume '{backing}' is not in volume group '{self.group}'")
 
     def _undo(self, name: str) -> None:
         """Remove what a failed create left, if anything."""
@@ -372,8 +406,8 @@ class Logical(Backend):
     def create_volume_from(
         self, volume: Volume, source: Volume, mover: Mover, *, metadata: bool, reflink: bool
     ) -> None:
-        """Make a volume and fill it; it has room for all of the content."""
-        whole = volume.replace(allocation=volume.capacity)
+        """Make a volume of its own and fill it; it has room for all of the content."""
+        whole = volume.replace(allocation=volume.capacity, backing=None)
         blocks.create_from(self, whole, source, mover, metadata=metadata, reflink=reflink)
 
     def delete_volume(self, volume: Volume) -> None:
@@ -400,28 +434,71 @@ class Logical(Backend):
                     f"logical volume '{volume.name}' is in use: {self._user(volume.name)}"
                 )
 
+    def rename_volume(self, volume: Volume, name: str) -> None:
+        devices.settle(self.host)
+        if not lvm.is_valid_name(name):
+            raise InvalidArgument(f"'{name}' cannot be the name of a logical volume")
+        found = self._logical_volumes()
+        if name in {other.name for other in found}:
+            raise VolumeExists(name)
+        self._require_unused(volume, found)
+        self.host.change(lvm.lvrename(self.group, volume.name, name))
+        self._require_node(self._path(name))
+
+    def rounded(self, volume: Volume, capacity: int) -> int:
+        return whole_extents(capacity, self._named(volume, self._logical_volumes()))
+
+    def _named(self, volume: Volume, found: list[LogicalVolume]) -> LogicalVolume:
+        for other in found:
+            if other.name == volume.name:
+                return other
+        raise OperationFailed(f"logical volume '{volume.name}' is gone")
+
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
         devices.settle(self.host)
         volumes = self._logical_volumes()
-        found = next((other for other in volumes if other.name == volume.name), None)
-        if found is None:
-            raise OperationFailed(f"logical volume '{volume.name}' is gone")
+        found = self._named(volume, volumes)
         if found.kind in lvm.SNAPSHOTS:
             raise NoSupport(f"logical volume '{volume.path}' is a snapshot and cannot be resized")
-        size = -(-capacity // found.extent_size) * found.extent_size
+        if found.kind == lvm.THIN and allocate:
+            raise OperationUnsupported(
+                f"thin volume '{volume.path}' takes its blocks as they are written"
+            )
+        size = whole_extents(capacity, found)
         if size > found.size:
+            if found.kind != lvm.THIN:
+                self._require_room(size - found.size)
             self.host.change(lvm.lvextend(volume.path, size))
         elif size < found.size:
             self._require_unused(volume, volumes)
             self.host.change(lvm.lvreduce(volume.path, size))
         devices.settle(self.host)
 
+    def _require_room(self, wanted: int) -> None:
+        free = self._require_group().free
+        if wanted > free:
+            raise OperationFailed(
+                "Not enough space left in storage pool",
+                hint=f"volume group '{self.group}' has {free} of {wanted} more bytes",
+            )
+
     def check_wipe(self, volume: Volume) -> None:
-        for found in self._logical_volumes():
-            if found.name == volume.name and found.kind in lvm.SNAPSHOTS:
+        """Refuse a volume that has not the room for being written as a whole."""
+        volumes = self._logical_volumes()
+        for found in volumes:
+            if found.name != volume.name:
+                continue
+            if found.kind in lvm.SNAPSHOTS:
                 raise NoSupport(
                     f"logical volume '{volume.path}' is sparse, volume wipe not supported"
                 )
+            for pool in volumes:
+                room = pool.size - pool.used
+                if pool.name == found.pool and found.size - found.used > room:
+                    raise OperationFailed(
+                        f"thin pool '{pool.name}' has {room} bytes left, too few to overwrite"
+                        f" all of '{volume.path}'"
+                    )
 
 
 def refusal(group: Group) -> str | None:
@@ -441,6 +518,11 @@ def require_ours(group: Group) -> None:
         reason = f"is not complete: {group.missing} of its devices {verb} missing"
     if reason is not None:
         raise OperationFailed(f"volume group '{group.name}' {reason}")
+
+
+def whole_extents(size: int, volume: LogicalVolume) -> int:
+    """Round a size up to whole extents of a volume's group."""
+    return -(-size // volume.extent_size) * volume.extent_size
 
 
 def is_among(device: str, paths: list[str] | tuple[str, ...]) -> bool:

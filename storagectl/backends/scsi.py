@@ -163,7 +163,7 @@ class Luns(Backend):
                 if user:
                     node = f"/dev/{devices.node_name(place)}"
                     raise ResourceBusy(f"device '{node}' is in use: {user}")
-            for user in devices.openers(number):
+            for user in devices.openers(lun.node):
                 raise ResourceBusy(f"device '{lun.node}' is in use: {user}")
 
 

@@ -92,6 +92,7 @@ COMMANDS = {
     "vol-name": CommandInfo("vol_show", "returns the volume name for a given volume key or path"),
     "vol-path": CommandInfo("vol_show", "returns the volume path for a given volume name or key"),
     "vol-pool": CommandInfo("vol_show", "returns the storage pool for a given volume key or path"),
+    "vol-rename": CommandInfo("vol_change", "rename a vol"),
     "vol-resize": CommandInfo("vol_change", "resize a vol"),
     "vol-upload": CommandInfo("vol_change", "upload file contents to a volume"),
     "vol-wipe": CommandInfo("vol_change", "wipe a vol"),

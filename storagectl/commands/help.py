@@ -41,7 +41,7 @@ GROUPS = (
         (
             "vol-clone", "vol-create-as", "vol-create", "vol-create-from", "vol-delete",
             "vol-download", "vol-dumpxml", "vol-info", "vol-key", "vol-list", "vol-name",
-            "vol-path", "vol-pool", "vol-resize", "vol-upload", "vol-wipe",
+            "vol-path", "vol-pool", "vol-rename", "vol-resize", "vol-upload", "vol-wipe",
         ),
     ),
     Group(

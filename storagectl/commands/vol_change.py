@@ -36,6 +36,16 @@ def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: b
     session.say(f"Vol {vol} deleted")
 
 
+@command("vol-rename", "Rename a vol.", "Failed to rename vol {vol} to {newname}")
+@value("vol", "vol name, key or path", required=True)
+@value("newname", "new name of the vol", required=True)
+@value("pool", "pool name or uuid")
+@click.pass_obj
+def vol_rename(session: Session, vol: str, newname: str, pool: str | None) -> None:
+    session.volumes.rename(session.volumes.find(vol, pool), newname)
+    session.say(f"Vol {vol} renamed to {newname}")
+
+
 @command(
     "vol-resize",
     "Resizes a storage volume. This is safe only for storage volumes not in use by an active"

@@ -39,6 +39,7 @@ PACKAGES = {
     "lvextend": "lvm2",
     "lvreduce": "lvm2",
     "lvremove": "lvm2",
+    "lvrename": "lvm2",
     "lvs": "lvm2",
     "mkfs": "util-linux",
     "mkfs.btrfs": "btrfs-progs",
@@ -86,6 +87,11 @@ NOCOW = 0x00800000
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+# Source: linux/fs.h, linux/fcntl.h.
+AT_FDCWD = -100
+NOREPLACE = 1
+
+FLOCK = "hhqqi4x"
 # Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
 VOLUME_LOCK = STAGED_LOCK + 1
@@ -410,6 +416,20 @@ class Host:
         flags = flags_of(fd)
         changed = flags | flag if wanted else flags & ~flag
         fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("l", changed))
+
+    def rename(self, path: str, new: str) -> None:
+        """Give a file or folder another name in its folder, as its owner where root may not.
+
+        Raises: FileExistsError where something has the name: that is never replaced.
+        """
+        with system_errors(f"cannot rename '{path}' to '{new}'", passing=(FileExistsError,)):
+            try:
+                rename_new(path, new)
+            except PermissionError:
+                status = os.lstat(path)
+                with acting_as(status.st_uid, status.st_gid):
+                    rename_new(path, new)
+            self.sync_folder(os.path.dirname(new))
 
     def remove(self, path: str, *, missing_ok: bool = False) -> None:
         """Unlink a file."""
@@ -777,6 +797,44 @@ def publish(temporary: str, path: str) -> None:
         os.unlink(temporary)
 
 
+def rename_new(path: str, new: str) -> None:
+    """Rename unless something has the new name.  Raises: FileExistsError.
+
+    Some network file systems can't do it in one step.
+    Source: rename(2), RENAME_NOREPLACE; linux/fcntl.h, AT_FDCWD.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(path), AT_FDCWD, os.fsencode(new), NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code))
+    if not os.path.isdir(path):
+        publish(path, new)
+        return
+    os.mkdir(new, 0o700)
+    try:
+        os.rename(path, new)
+    except BaseException:
+        os.rmdir(new)
+        raise
+
+
+def locked_by_others(fd: int) -> bool:
+    """Tell whether another process has locked bytes of a file, as qemu has of its images.
+
+    Source: fcntl(2), open file description locks.
+    """
+    import fcntl
+    import struct
+
+    lock = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer: bytes = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock)
+    return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
+
+
 def lock_byte(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
     """Lock a byte of a file, which need not be there; False when another process has it.
 
@@ -787,7 +845,7 @@ def lock_byte(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
     import fcntl
     import struct
 
-    lock = struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+    lock = struct.pack(FLOCK, kind, os.SEEK_SET, byte, 1, 0)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, lock)
     except BlockingIOError:
@@ -813,14 +871,15 @@ def no_cow_flag(path: str) -> SystemFailure:
 
 
 @contextlib.contextmanager
-def system_errors(what: str) -> Iterator[None]:
-    """Turn an OSError of the block into `what: <the system's words>`.
+def system_errors(what: str, *, passing: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    """Turn an OSError of the block, but for those passing, into `what: <the system's words>`.
 
     That nobody reads from a pipe any more is no error of the block's.
     """
+    through: tuple[type[OSError], ...] = (BrokenPipeError, *passing)
     try:
         yield
-    except BrokenPipeError:
+    except through:
         raise
     except OSError as error:
         raise SystemFailure(f"{what}: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """LVM 2.03: argument lists, and the parsers of its JSON.
 
 The arguments of what alters something are libvirt's, in its order, so that errors show the same
-command.  No name can be taken for an option: `is_group_name` and the caller see to that.
+command.  No name can be taken for an option: `is_valid_name` and the caller see to that.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ GROUP_FIELDS = (
 )
 VOLUME_FIELDS = (
     "lv_name,lv_uuid,origin,lv_attr,lv_size,lv_skip_activation,data_percent,seg_size,segtype,"
-    "devices,vg_extent_size"
+    "devices,vg_extent_size,pool_lv"
 )
 PV_FIELDS = "pv_name,vg_name"
 
 NOT_FOUND = "not found"
 FOREIGN = "with system ID"
 
-GROUP_NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
+NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
 PLACE = re.compile(r"(.*)\((\d+)\)")
 
 # The first letter of lv_attr.
 SNAPSHOTS = frozenset("sS")
 THIN = "V"
+THIN_POOL = "t"
 INNER_POOLS = frozenset("td")
 
 
@@ -62,7 +63,8 @@ class Place(NamedTuple):
 class LogicalVolume(NamedTuple):
     """A logical volume.  `size` is that of its storage: for a snapshot what it may take in.
 
-    `origin` is a volume that others can see.  `data_percent` is None where LVM counts nothing.
+    `origin` is a volume that others can see, `pool` what a thin volume takes its blocks from.
+    `data_percent` is None where LVM counts nothing.
     """
 
     name: str
@@ -76,11 +78,17 @@ class LogicalVolume(NamedTuple):
     data_percent: float | None
     extent_size: int
     places: tuple[Place, ...]
+    pool: str | None
+
+    @property
+    def used(self) -> int:
+        """How much of `size` holds data: all of it where LVM counts nothing."""
+        return round(self.size * (100 if self.data_percent is None else self.data_percent) / 100)
 
 
-def is_group_name(name: str) -> bool:
-    """Tell whether LVM can have a volume group of that name.  Source: lvm(8), VALID NAMES."""
-    return GROUP_NAME.fullmatch(name) is not None and name not in (".", "..")
+def is_valid_name(name: str) -> bool:
+    """Tell whether LVM can have a group or a volume of that name.  Source: lvm(8), VALID NAMES."""
+    return NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def vgs(group: str) -> list[str]:
@@ -120,21 +128,30 @@ def vgremove(group: str) -> list[str]:
     return ["vgremove", "-f", group]
 
 
-def lvcreate(
-    group: str, name: str, capacity: int, allocation: int, origin: str | None
-) -> list[str]:
-    """Make a volume, or a snapshot of `origin`.
+def lvcreate(group: str, name: str, capacity: int) -> list[str]:
+    return ["lvcreate", "--name", name, "-L", in_kib(capacity), group, "--yes"]
 
-    With an allocation that is not the capacity it is a snapshot of nothing: its blocks come from
-    the allocation as they are written, and when that is used up the volume is lost.
-    Source: libvirt 9.0.0 src/storage/storage_backend_logical.c.
-    """
-    argv = ["lvcreate", "--name", name, "-L", in_kib(capacity)]
-    if allocation != capacity:
-        argv[-1:] = [in_kib(allocation or 1), "--type", "snapshot", "--virtualsize"]
-        argv.append(in_kib(capacity))
-    argv += ["-s", origin] if origin is not None else [group]
-    return [*argv, "--yes"]
+
+def lvcreate_thin(group: str, name: str, capacity: int, pool: str) -> list[str]:
+    """Make a volume that takes its blocks from a thin pool as they are written."""
+    return [
+        "lvcreate", "--name", name, "--thin", "--virtualsize", in_kib(capacity),
+        "--thinpool", pool, group, "--yes",
+    ]  # fmt: skip
+
+
+def snapshot(origin: str, name: str, room: int) -> list[str]:
+    """Make a snapshot that is lost when more than `room` has changed."""
+    return ["lvcreate", "--name", name, "-L", in_kib(room or 1), "-s", origin, "--yes"]
+
+
+def snapshot_thin(origin: str, name: str) -> list[str]:
+    """Make a snapshot in the thin pool of its origin; it is activated like any other volume."""
+    return ["lvcreate", "--name", name, "--setactivationskip", "n", "-s", origin, "--yes"]
+
+
+def lvrename(group: str, old: str, new: str) -> list[str]:
+    return ["lvrename", group, old, new]
 
 
 def in_kib(size: int) -> str:
@@ -193,7 +210,7 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
     {"report": [{"lv": [
      {"lv_name":"snap", "lv_uuid":"3MYUwJ-...", "origin":"stripe", "lv_attr":"swi-a-s---",
       "lv_size":"4194304", "lv_skip_activation":"", "data_percent":"0.00", "seg_size":"4194304",
-      "segtype":"linear", "devices":"/dev/loop0(11)", "vg_extent_size":"4194304"},
+      "segtype":"linear", "devices":"/dev/loop0(11)", "vg_extent_size":"4194304", "pool_lv":""},
      {"lv_name":"stripe", ..., "devices":"/dev/loop0(2),/dev/loop1(0)", ...},
      {"lv_name":"raid", ..., "devices":"raid_rimage_0(0),raid_rimage_1(0)", ...},
      {"lv_name":"[raid_rimage_0]", ..., "devices":"/dev/loop0(5)", ...},
@@ -221,6 +238,7 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
                 data_percent=float(row["data_percent"]) if row["data_percent"] else None,
                 extent_size=int(row["vg_extent_size"]),
                 places=tuple(on_devices(places, name)),
+                pool=row.get("pool_lv") or None,
             )
             for name, (row, *_) in found.items()
             if not name.startswith("[")

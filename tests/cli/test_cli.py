@@ -207,6 +207,20 @@ def test_failures_have_two_lines_and_status_1(running: Shell) -> None:
     )
 
 
+def test_rename(running: Shell) -> None:
+    running.ok("vol-create-as", "d", "a", "4k")
+    running.ok("vol-create-as", "d", "top", "4k", "--format", "qcow2", "--backing-vol", "a",
+               "--backing-vol-format", "raw")  # fmt: skip
+    path = f"{running.target}/a"
+    assert running.fails("vol-rename", path, "b") == (
+        f"error: Failed to rename vol {path} to b\n"
+        "error: Requested operation is not valid: volume 'a' is the backing file of volume 'top'"
+        " in pool 'd'\n"
+    )
+    assert running.ok("vol-rename", "top", "b", "d") == "Vol top renamed to b\n\n"
+    assert sorted(os.listdir(running.target)) == ["a", "b"]
+
+
 def test_usage_errors_print_nothing_else(shell: Shell) -> None:
     for args, words in (
         (("pool-info",), "command 'pool-info' requires <pool> option"),

@@ -107,18 +107,18 @@ def test_life(shell: Shell, tmp_path: Path) -> None:
         assert "has snapshots, which would be lost: snap" in shell.fails(
             "vol-delete", "a.b-c+d", "p"
         )
-        shell.ok("vol-create-as", "p", "thin", "64M", "--allocation", "4M")
-        info = shell.ok("vol-info", "thin", "p")
-        assert "64.00 MiB" in info
-        assert "4.00 MiB" in info
-        assert "is sparse, volume wipe not supported" in shell.fails("vol-wipe", "thin", "p")
-        shell.ok("vol-delete", "thin", "p")
+        error = shell.fails("vol-create-as", "p", "thin", "64M", "--allocation", "4M")
+        assert f"needs a thin pool, and volume group '{group}' has none\nhint: leave" in error
         shell.ok("vol-delete", "snap", "p")
         shell.ok("vol-wipe", "copy", "p")
         assert start_of(f"/dev/{group}/copy") == bytes(3 * MiB)
 
         shell.ok("vol-resize", "copy", "20M", "--pool", "p")
         assert "20.00 MiB" in shell.ok("vol-info", "copy", "p")
+        shell.ok("vol-resize", "copy", "19M", "--pool", "p")
+        assert "Not enough space left in storage pool\nhint: " in shell.fails(
+            "vol-resize", "copy", "4G", "--pool", "p"
+        )
         assert "shrink" in shell.fails("vol-resize", "copy", "8M", "--pool", "p")
         shell.ok("vol-resize", "copy", "8M", "--pool", "p", "--shrink")
         assert "8.00 MiB" in shell.ok("vol-info", "copy", "p")
@@ -215,6 +215,23 @@ def test_what_others_made(shell: Shell) -> None:
             os.fsync(stream.fileno())
         assert "4.00 MiB" in shell.ok("vol-info", "thin", "p")
         shell.ok("vol-resize", "thin", "80M", "--pool", "p")
+        assert "thin pool 'pool' has 12582912 bytes left" in shell.fails("vol-wipe", "thin", "p")
+        shell.ok("vol-create-as", "p", "mine", "32M", "--allocation", "0")
+        assert run("lvs", "--noheadings", "-o", "pool_lv", f"{group}/mine").strip() == "pool"
+        with open(f"/dev/{group}/mine", "rb"):
+            error = shell.fails("vol-rename", "mine", "yours", "p")
+            assert re.search(r"logical volume 'mine' is in use: process \d+ \(", error)
+        assert "storage volume 'off' exists already" in shell.fails(
+            "vol-rename", "mine", "off", "p"
+        )
+        # LVM knows an origin whatever its name is
+        shell.ok("vol-create-as", "p", "of-mine", "38M", "--backing-vol", "mine")
+        assert "Vol mine renamed to yours\n" in shell.ok("vol-rename", "mine", "yours", "p")
+        xml = shell.ok("vol-dumpxml", "of-mine", "p")
+        assert f"<path>/dev/{group}/yours</path>" in xml.partition("<backingStore>")[2]
+        assert f"<capacity unit='bytes'>{40 * MiB}</capacity>" in xml
+        shell.ok("vol-delete", "yours", "p")
+        assert "of-mine" in active(group)
         shell.ok("vol-resize", "stripe", "16M", "--pool", "p")
         assert "16.00 MiB" in shell.ok("vol-info", "stripe", "p")
         shell.ok("pool-destroy", "p")

@@ -73,6 +73,11 @@ NOT_COMPARED = {
         for option in options.split()
         for outcome in ("succeeds", "fails")
     },
+    **{
+        f"vol-rename{option} {how}": OWN
+        for option in ("", " --vol", " --newname", " --pool")
+        for how in ("succeeds", "fails")
+    },
     "storagectl --help succeeds": "the words are this program's own: test_shell.py",
     "storagectl --help fails": ENDS,
     "storagectl --no-pkttyagent succeeds": "new in libvirt 11.4",

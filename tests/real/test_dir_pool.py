@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import MIB, failed, make, nothing_changed, run, wait_for
+from scratch import MIB, attached, failed, make, nothing_changed, run, wait_for
 
 if TYPE_CHECKING:
     from scratch import Program, Scratch
@@ -618,3 +618,20 @@ def test_ext2_makes_holes(ctl: Program, scratch: Scratch) -> None:
     os.truncate(data, 4 * MIB)
     ctl.ok("vol-upload", "one", data, "p", "--sparse")
     assert (pool / "one").read_bytes() == bytes(4 * MIB) + b"x" * 4 * MIB
+
+
+# Rename
+
+
+def test_rename_of_what_is_in_use(ctl: Program, pool: Path) -> None:
+    ctl.ok("vol-create-as", "p", "a", "4M")
+    with attached(pool / "a") as device:
+        assert f"resource busy: '{pool}/a' is in use: attached to {device}" in ctl.refused(
+            "vol-rename", "a", "b", "p"
+        )
+    (pool / "folder").mkdir()
+    with subprocess.Popen(["sleep", "60"], cwd=pool / "folder") as process:
+        error = ctl.refused("vol-rename", "folder", "b", "p")
+        assert f"'{pool}/folder' is in use: process {process.pid} (sleep)" in error
+        process.kill()
+    ctl.ok("vol-rename", "a", "b", "p")

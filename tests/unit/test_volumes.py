@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import struct
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakehost import FakeHost
 
+from storagectl import host
+from storagectl.backends import devices
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
     ArgumentUnsupported,
@@ -17,6 +24,7 @@ from storagectl.errors import (
     InternalError,
     InvalidArgument,
     NoSupport,
+    OperationDenied,
     OperationFailed,
     OperationInvalid,
     PoolNotFound,
@@ -553,6 +561,185 @@ def test_a_folder_has_no_capacity(lab: Lab) -> None:
     lab.path("one", "a").mkdir()
     assert last(lambda: resize(lab, MIB), InternalError) == (
         "internal error: Unexpected volume type 'dir' of 'a'"
+    )
+
+
+def test_resize_to_the_size_that_it_has_changes_nothing(lab: Lab) -> None:
+    """Neither the file nor, as no tool runs, an image."""
+    lab.make("one", "a", b"x" * 8192)
+    os.utime(lab.path("one", "a"), (0, 0))
+    resize(lab, 8192)
+    resize(lab, 0, delta=True)
+    assert lab.path("one", "a").stat().st_mtime == 0
+    image = b"QFI\xfb" + struct.pack(">IQIIQ", 2, 0, 0, 16, 4096) + bytes(480)
+    found = lab.make("one", "q", image)
+    assert (found.volume.format, found.volume.capacity) == ("qcow2", 4096)
+    lab.volumes.resize(found, 4096, delta=False, shrink=False, allocate=False)
+    assert lab.path("one", "q").read_bytes() == image
+
+
+# Rename
+
+
+def rename(lab: Lab, name: str = "b", of: str = "a") -> None:
+    lab.volumes.rename(lab.volumes.find(of, "one"), name)
+
+
+@pytest.mark.parametrize("name", ["b", "-rf", "a b", "$(id)", "é"])
+def test_rename(lab: Lab, name: str) -> None:
+    lab.make("one", "a", b"content")
+    lab.path("one", "d").mkdir()
+    (lab.path("one", "d") / "inside").write_bytes(b"x")
+    rename(lab, name)
+    rename(lab, name + "d", of="d")
+    assert sorted(os.listdir(lab.root / "one")) == sorted([name, name + "d"])
+    assert lab.path("one", name).read_bytes() == b"content"
+    assert os.listdir(lab.path("one", name + "d")) == ["inside"]
+
+
+def test_rename_is_told(lab: Lab) -> None:
+    lab.make("one", "a", b"")
+    with lab.pools.events.listening() as listener:
+        rename(lab)
+        assert next(listener.events(time.monotonic() + 5)).type == "refresh"
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "a\tb", ".storagectl-0123.part"])
+def test_s03_no_rename_leaves_the_folder(lab: Lab, name: str) -> None:
+    lab.make("one", "a", b"x")
+    lab.path("one", "x").mkdir()
+    before = lab.everything()
+    with pytest.raises(OperationInvalid):
+        rename(lab, name)
+    assert lab.everything() == before
+
+
+@pytest.mark.parametrize("of", ["a", "d"])
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling", "fifo"])
+def test_s22_rename_replaces_nothing(
+    lab: Lab, kind: str, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is looked at before, nor what comes in between, whatever rename(2) can do."""
+    lab.make("one", "a", b"x")
+    lab.path("one", "d").mkdir()
+    path = lab.path("one", "b")
+
+    def other_first() -> None:
+        if kind == "file":
+            path.write_bytes(b"precious")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("nowhere")
+
+    other_first()
+    with pytest.raises((VolumeExists, OperationInvalid)):
+        rename(lab, of=of)
+    (path.rmdir if kind == "folder" else path.unlink)()
+    real = host.rename_new
+
+    def late(old: str, new: str) -> None:
+        other_first()
+        real(old, new)
+
+    monkeypatch.setattr(host, "rename_new", late)
+    for flags in (host.NOREPLACE, 1 << 30):  # the kernel knows no such flag: EINVAL
+        monkeypatch.setattr(host, "NOREPLACE", flags)
+        text = last(lambda: rename(lab, of=of), OperationInvalid)
+        assert text.endswith(f"volume target path '{path}' already exists")
+        assert sorted(os.listdir(lab.root / "one")) == ["a", "b", "d"]
+        (path.rmdir if kind == "folder" else path.unlink)()
+
+
+def test_rename_where_the_file_system_knows_no_flags(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "NOREPLACE", 1 << 30)
+    test_rename(lab, "b")
+
+
+def test_rename_of_what_is_in_use(lab: Lab) -> None:
+    path = lab.path("one", "a")
+    lab.make("one", "a", b"x" * 4096)
+    with lab.host.opened(str(path)):
+        text = last(lambda: rename(lab), ResourceBusy)
+        assert text.startswith(f"resource busy: '{path}' is in use: process {os.getpid()} (")
+    script = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); print(flush=True); input()"
+    for locks in ("", "fcntl.lockf(f, fcntl.LOCK_SH, 1, 100);"):
+        code = script.replace("print", f"{locks} print")
+        with subprocess.Popen(
+            [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            process.stdout.readline()
+            text = last(lambda: rename(lab), ResourceBusy)
+            assert text == f"resource busy: '{path}' is in use: process {process.pid} (python)"
+            with open(path, "rb") as stream:
+                assert host.locked_by_others(stream.fileno()) == bool(locks)
+            process.stdin.close()
+    assert os.listdir(lab.root / "one") == ["a"]
+
+
+@pytest.mark.parametrize("byte", [100, host.VOLUME_LOCK], ids=["qemu", "storagectl"])
+def test_rename_of_what_a_process_that_cannot_be_seen_has_locked(
+    lab: Lab, byte: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another machine, or for an ordinary user by root."""
+    monkeypatch.setattr(devices, "openers", lambda path: [])
+    lab.make("one", "a", b"x" * 4096)
+    with open(lab.path("one", "a"), "r+b") as stream:
+        assert host.lock_byte(stream.fileno(), byte, fcntl.F_RDLCK)
+        with pytest.raises(ResourceBusy, match="worked on by another|locked by another"):
+            rename(lab)
+    rename(lab)
+
+
+def test_rename_of_what_others_rely_on(lab: Lab) -> None:
+    path = lab.path("one", "a")
+    lab.make("one", "a", b"x" * 4096)
+    name = os.fsencode(path)
+    header = b"QFI\xfb" + struct.pack(">IQIIQ", 2, 72, len(name), 16, 4096)
+    overlay = lab.make("two", "over", header.ljust(72, b"\0") + name + bytes(400))
+    assert overlay.volume.backing is not None
+    assert last(lambda: rename(lab), OperationInvalid) == (
+        "Requested operation is not valid: volume 'a' is the backing file of volume 'over' in"
+        " pool 'two'"
+    )
+    lab.volumes.delete(overlay, snapshots=False)
+    lab.path("one", "d").mkdir()
+    inner = Pool("dir", "inner", UUID.format(7), target=f"{lab.root}/one/d/x")
+    lab.pools.define(inner)
+    assert last(lambda: rename(lab, of="d"), OperationInvalid).endswith(
+        f"pool 'inner' is on volume 'd': {lab.root}/one/d/x"
+    )
+    rename(lab)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_rename_to_a_name_that_is_taken(lab: Lab, name: str) -> None:
+    lab.make("one", "a", b"x")
+    lab.make("one", "b", b"y")
+    before = lab.everything()
+    text = last(lambda: rename(lab, name), VolumeExists)
+    assert text == f"storage volume '{name}' exists already"
+    assert lab.everything() == before
+
+
+def test_refusals_of_rename(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lab.make("one", "a", b"x")
+    monkeypatch.setattr(Directory, "rename_volume", None)
+    assert last(lambda: rename(lab, "c"), NoSupport).endswith(
+        "storage pool does not support volume renaming"
+    )
+    lab.pools.store.readonly = True
+    assert last(lambda: rename(lab, "c"), OperationDenied).endswith("virStorageVolRename")
+    lab.pools.store.readonly = False
+    lab.pools.stop("one")
+    assert last(lambda: lab.volumes.rename(found, "c"), OperationInvalid).endswith(
+        "storage pool 'one' is not active"
     )
 
 

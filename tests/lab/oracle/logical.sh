@@ -24,7 +24,11 @@ t pool-start orc-l
 t pool-autostart orc-l
 t vol-create-as orc-l one 8M
 t vol-create-as orc-l one 8M
-t vol-create-as orc-l sparse 16M --allocation 4M
+L=no-thin-pool t vol-create-as orc-l less 16M --allocation 4M
+L=no-thin-pool t vol-delete less orc-l
+lvcreate -q -q -y -n sparse -L 4M --type snapshot --virtualsize 16M orcvg >/dev/null 2>&1
+udevadm settle
+t pool-refresh orc-l
 t vol-create-as orc-l over 8M --backing-vol one
 t vol-create-as orc-l snapshot1 8M
 xml own <<END

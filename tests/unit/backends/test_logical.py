@@ -24,6 +24,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
     ToolFailed,
+    VolumeExists,
 )
 from storagectl.host import bulk
 from storagectl.model import BackingStore, Device, Encryption, Pool, Source, Volume
@@ -69,8 +70,8 @@ def group(*changes: tuple[str, str]) -> tuple[list[str], str, int]:
     return lvm.vgs(VG), printed("vgs-three", *changes), 0
 
 
-def volumes(name: str = "lvs-many") -> tuple[list[str], str, int]:
-    return lvm.lvs(VG), printed(name), 0
+def volumes(name: str = "lvs-many", *changes: tuple[str, str]) -> tuple[list[str], str, int]:
+    return lvm.lvs(VG), printed(name, *changes), 0
 
 
 NO_GROUP = (lvm.vgs(VG), *said("vgs-nosuch"))
@@ -309,7 +310,7 @@ def test_delete_of_what_is_gone_says_what_lvm_says() -> None:
 
 
 def test_a_failed_create_leaves_nothing() -> None:
-    argv = lvm.lvcreate(VG, "two", 4 * MIB, 4 * MIB, None)
+    argv = lvm.lvcreate(VG, "two", 4 * MIB)
     volume = Volume("two", capacity=4 * MIB, allocation=4 * MIB)
     backend, host = make(
         volumes("lvs-none"), (argv, "odd\n", 5), volumes(),
@@ -320,7 +321,7 @@ def test_a_failed_create_leaves_nothing() -> None:
 
 
 def test_an_encrypted_volume_has_room_for_its_header() -> None:
-    argv = lvm.lvcreate(VG, "two", 6 * MIB, 6 * MIB, None)
+    argv = lvm.lvcreate(VG, "two", 6 * MIB)
     luks = Encryption("luks")
     volume = Volume("two", capacity=4 * MIB, allocation=4 * MIB, encryption=luks)
     backend, host = make(volumes("lvs-none"), (argv, "odd\n", 5), volumes("lvs-none"))
@@ -336,7 +337,7 @@ def test_an_encrypted_volume_has_room_for_its_header() -> None:
 
 
 def test_a_failed_create_leaves_what_was_there() -> None:
-    argv = lvm.lvcreate(VG, "inact", 4 * MIB, 4 * MIB, None)
+    argv = lvm.lvcreate(VG, "inact", 4 * MIB)
     backend, host = make(volumes(), (argv, "exists\n", 5))
     with host, pytest.raises(ToolFailed, match="exists"):
         backend.create_volume(Volume("inact", capacity=4 * MIB, allocation=4 * MIB), metadata=False)
@@ -351,6 +352,103 @@ def test_snapshot_of_what_cannot_have_one(backing: str, error: type[StorageError
     backend, host = make(volumes())
     with host, pytest.raises(error):
         backend.create_volume(volume, metadata=False)
+
+
+def made(backend: Logical, volume: Volume) -> None:
+    """Create a volume; its node never comes, so what is made is taken away again."""
+    with pytest.raises(OperationFailed, match="did not appear"):
+        backend.create_volume(volume, metadata=False)
+
+
+@pytest.fixture
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "wait_until", lambda condition: condition())
+
+
+THIN_SIZE = 64 * MIB
+
+
+@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize(
+    ("volume", "argvs"),
+    [
+        (Volume("v", capacity=8 * MIB, allocation=8 * MIB), [lvm.lvcreate(VG, "v", 8 * MIB)]),
+        (Volume("v", capacity=8 * MIB, allocation=9 * MIB), [lvm.lvcreate(VG, "v", 8 * MIB)]),
+        (
+            Volume("v", capacity=8 * MIB, allocation=8 * MIB - 1),
+            [lvm.lvcreate_thin(VG, "v", 8 * MIB, "pool")],
+        ),
+        (
+            Volume("v", capacity=8 * MIB, backing=BackingStore(f"/dev/{VG}/two")),
+            [lvm.snapshot(f"/dev/{VG}/two", "v", 0)],
+        ),
+        (
+            Volume("v", backing=BackingStore(f"/dev/{VG}/thin")),
+            [lvm.snapshot_thin(f"/dev/{VG}/thin", "v")],
+        ),
+        (
+            Volume("v", capacity=THIN_SIZE, backing=BackingStore(f"/dev/{VG}/thin")),
+            [lvm.snapshot_thin(f"/dev/{VG}/thin", "v")],
+        ),
+        (
+            Volume("v", capacity=THIN_SIZE + 1, backing=BackingStore(f"/dev/{VG}/thin")),
+            [
+                lvm.snapshot_thin(f"/dev/{VG}/thin", "v"),
+                lvm.lvextend(f"/dev/{VG}/v", THIN_SIZE + 4 * MIB),
+            ],
+        ),
+    ],
+    ids=["full", "more", "thin", "snapshot", "thin-snapshot", "of-its-size", "larger"],
+)
+def test_what_is_run_to_create(volume: Volume, argvs: list[list[str]]) -> None:
+    backend, host = make(volumes(), *((argv, "", 0) for argv in argvs), volumes())
+    with host:
+        made(backend, volume)
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_of_several_thin_pools_the_one_with_the_most_space_is_taken() -> None:
+    answer = (lvm.lvs(VG), twice_the_pool(), 0)
+    backend, host = make(answer, (lvm.lvcreate_thin(VG, "v", 8 * MIB, "wide"), "", 0), answer)
+    with host:
+        made(backend, Volume("v", capacity=8 * MIB))
+
+
+def twice_the_pool() -> str:
+    """Two thin pools: `pool` of 16 MiB, 90 % full, and `wide` of 8 MiB, half full."""
+    report = json.loads(printed("lvs-many"))
+    rows = report["report"][0]["lv"]
+    row = next(row for row in rows if row["lv_name"] == "pool")
+    rows.append({**row, "lv_name": "wide", "lv_size": str(8 * MIB), "data_percent": "50.00"})
+    row["data_percent"] = "90.00"
+    return json.dumps(report)
+
+
+def test_without_a_thin_pool_there_is_no_thin_volume() -> None:
+    backend, host = make(volumes("lvs-none"))
+    with host, pytest.raises(OperationUnsupported) as caught:
+        backend.create_volume(Volume("v", capacity=MIB), metadata=False)
+    assert caught.value.lines() == [
+        "Operation not supported: an allocation below the capacity needs a thin pool, and volume"
+        f" group '{VG}' has none"
+    ]
+    assert caught.value.hint.endswith(f"lvcreate --type thin-pool --size SIZE --name NAME {VG}")
+
+
+def test_a_thin_snapshot_is_no_smaller_than_its_origin() -> None:
+    volume = Volume("v", capacity=THIN_SIZE - 1, backing=BackingStore(f"/dev/{VG}/thin"))
+    backend, host = make(volumes())
+    with host, pytest.raises(InvalidArgument, match="cannot be smaller than its 67108864 bytes"):
+        backend.create_volume(volume, metadata=False)
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_a_clone_of_a_snapshot_is_a_volume_of_its_own() -> None:
+    backend, host = make(volumes(), (lvm.lvcreate(VG, "v", 8 * MIB), "", 0), volumes())
+    source = Volume("snap", path=f"/dev/{VG}/snap", type="block")
+    wanted = Volume("v", capacity=8 * MIB, backing=BackingStore(f"/dev/{VG}/two"))
+    with host, pytest.raises(OperationFailed, match="did not appear"):
+        backend.create_volume_from(wanted, source, bulk.Mover(), metadata=False, reflink=False)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +497,7 @@ def test_delete_volume() -> None:
 def test_resize() -> None:
     path = f"/dev/{VG}/stripe"
     volume = named("stripe")
-    backend, host = make(volumes(), (["lvextend", "--size", "12582912b", path], "", 0))
+    backend, host = make(volumes(), group(), (["lvextend", "--size", "12582912b", path], "", 0))
     with host:
         backend.resize_volume(volume, 8 * MIB + 1, allocate=False, shrink=False)
     backend, host = make(volumes())
@@ -411,6 +509,71 @@ def test_resize() -> None:
     backend, host = make(volumes())
     with host, pytest.raises(NoSupport, match="cannot be resized"):
         backend.resize_volume(named("snap"), 8 * MIB, allocate=False, shrink=False)
+
+
+@pytest.mark.parametrize(("capacity", "whole"), [(1, 4), (4 * MIB, 4), (4 * MIB + 1, 8), (0, 0)])
+def test_capacities_are_rounded_up_to_extents(capacity: int, whole: int) -> None:
+    assert make(volumes())[0].rounded(named("two"), capacity) == whole * MIB
+    with pytest.raises(OperationFailed, match="'gone' is gone"):
+        make(volumes())[0].rounded(named("gone"), capacity)
+
+
+def test_resize_without_the_room_runs_nothing() -> None:
+    backend, host = make(volumes(), group())
+    with host, pytest.raises(OperationFailed) as caught:
+        backend.resize_volume(named("two"), 1 << 40, allocate=False, shrink=False)
+    assert caught.value.lines() == ["operation failed: Not enough space left in storage pool"]
+    assert caught.value.hint == (
+        f"volume group '{VG}' has 150994944 of {(1 << 40) - 155189248} more bytes"
+    )
+
+
+def test_resize_of_thin_volumes() -> None:
+    """What is virtual needs no room in the group."""
+    path = f"/dev/{VG}/thin"
+    backend, host = make(volumes(), (lvm.lvextend(path, 1 << 40), "", 0))
+    with host:
+        backend.resize_volume(named("thin"), 1 << 40, allocate=False, shrink=False)
+    backend, host = make(volumes(), (lvm.lvreduce(path, 4 * MIB), "", 0))
+    with host:
+        backend.resize_volume(named("thin"), 4 * MIB, allocate=False, shrink=True)
+    backend, host = make(volumes())
+    with host, pytest.raises(OperationUnsupported, match="takes its blocks as they are written"):
+        backend.resize_volume(named("thin"), 1 << 40, allocate=True, shrink=False)
+
+
+@pytest.mark.usefixtures("_no_patience")
+def test_rename() -> None:
+    backend, host = make(volumes(), (["lvrename", VG, "two", "new"], "", 0))
+    with host, pytest.raises(OperationFailed, match="/new' did not appear"):
+        backend.rename_volume(named("two"), "new")
+    backend, host = make(volumes("lvs-open"))
+    with host, pytest.raises(ResourceBusy, match="'two' is in use"):
+        backend.rename_volume(named("two"), "new")
+
+
+@pytest.mark.parametrize("name", ["inact", "pool"])
+def test_a_name_that_a_hidden_volume_has(name: str) -> None:
+    backend, host = make(volumes())
+    with host, pytest.raises(VolumeExists):
+        backend.rename_volume(named("two"), name)
+
+
+@pytest.mark.parametrize("name", ["-f", "a b", "--yes", "ä", "."])
+def test_s64_names_that_are_no_volume(name: str) -> None:
+    backend, host = make()
+    with host, pytest.raises(InvalidArgument, match="cannot be the name of a logical volume"):
+        backend.rename_volume(named("two"), name)
+
+
+def test_wipe_of_a_thin_volume_that_would_fill_its_pool() -> None:
+    with pytest.raises(OperationFailed) as caught:
+        make(volumes())[0].check_wipe(named("thin"))
+    assert caught.value.detail == (
+        f"thin pool 'pool' has 16777216 bytes left, too few to overwrite all of '/dev/{VG}/thin'"
+    )
+    fits = ('"lv_size":"16777216"', '"lv_size":"67108864"')
+    make(volumes("lvs-many", fits))[0].check_wipe(named("thin"))
 
 
 def test_wipe_of_what_has_less_room_than_it_shows() -> None:

@@ -56,7 +56,9 @@ def test_volumes() -> None:
     assert [name for name in found if found[name].kind in lvm.INNER_POOLS] == ["pool"]
     assert [name for name in found if found[name].open] == ["pool"]
     assert found["thin"].places == ()
-    assert found["thin"].data_percent == 0
+    assert (found["thin"].data_percent, found["thin"].used) == (0, 0)
+    assert (found["thin"].pool, found["two"].pool) == ("pool", None)
+    assert found["two"].used == found["two"].size
     assert found["two"].size == 155189248
     assert found["two"].places == (
         ("/dev/loop1", 0, 130023424),
@@ -103,13 +105,13 @@ def test_nonsense(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vg", "lab.v-g+1", "_", "+x", "0", "..."])
-def test_group_names(name: str) -> None:
-    assert lvm.is_group_name(name)
+def test_names(name: str) -> None:
+    assert lvm.is_valid_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-f", "--yes", "a/b", "a b", "@tag", "vg\n", "ä"])
-def test_s64_no_group_names(name: str) -> None:
-    assert not lvm.is_group_name(name)
+def test_s64_no_names(name: str) -> None:
+    assert not lvm.is_valid_name(name)
 
 
 def test_places_with_odd_names() -> None:
@@ -119,16 +121,19 @@ def test_places_with_odd_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "allocation", "origin", "words"),
+    ("argv", "words"),
     [
-        (8 << 20, 8 << 20, None, "-L 8192K vg --yes"),
-        (1, 1, None, "-L 1K vg --yes"),
-        (1025, 1025, None, "-L 2K vg --yes"),
-        (16 << 20, 4 << 20, None, "-L 4096K --type snapshot --virtualsize 16384K vg --yes"),
-        (16 << 20, 0, None, "-L 1K --type snapshot --virtualsize 16384K vg --yes"),
-        (8 << 20, 8 << 20, "/dev/vg/o", "-L 8192K -s /dev/vg/o --yes"),
+        (lvm.lvcreate("vg", "n", 8 << 20), "-L 8192K vg --yes"),
+        (lvm.lvcreate("vg", "n", 1), "-L 1K vg --yes"),
+        (lvm.lvcreate("vg", "n", 1025), "-L 2K vg --yes"),
+        (
+            lvm.lvcreate_thin("vg", "n", 16 << 20, "tp"),
+            "--thin --virtualsize 16384K --thinpool tp vg --yes",
+        ),
+        (lvm.snapshot("/dev/vg/o", "n", 8 << 20), "-L 8192K -s /dev/vg/o --yes"),
+        (lvm.snapshot("/dev/vg/o", "n", 0), "-L 1K -s /dev/vg/o --yes"),
+        (lvm.snapshot_thin("/dev/vg/o", "n"), "--setactivationskip n -s /dev/vg/o --yes"),
     ],
 )
-def test_lvcreate(capacity: int, allocation: int, origin: str | None, words: str) -> None:
-    argv = lvm.lvcreate("vg", "n", capacity, allocation, origin)
+def test_lvcreate(argv: list[str], words: str) -> None:
     assert argv == ["lvcreate", "--name", "n", *words.split()]
