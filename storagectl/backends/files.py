@@ -216,8 +216,8 @@ def create_from(
     ):
         check_image(target, volume, metadata=metadata, source=source)
         with (
-            unshortened(host, source),
             staged_file(host, volume, path, as_owner) as staged,
+            unshortened(host, source),
         ):
             image = volume.replace(type="file", path=staged, capacity=source.capacity, backing=None)
             meter = mover.meter
@@ -538,7 +538,7 @@ def resize(
             size = os.fstat(fd).st_size
             try:
                 with system_errors(f"Failed to pre-allocate space for file '{volume.path}'"):
-                    bulk.allocate(fd, 0, capacity)
+                    bulk.allocate(fd, 0, capacity, keep_size=True)
             except BaseException:
                 os.ftruncate(fd, size)
                 raise

@@ -73,6 +73,8 @@ PACKAGES = {
     "wipefs": "util-linux",
 }
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 ANSWER_WAIT_S = 10.0
 END_S = 3.0
 END_POLL_S = 0.02
@@ -218,21 +220,25 @@ class Host:
             if not name.startswith(("LC_", "LANG", "LVM_"))
         }
         environment["LC_ALL"] = "C"
+        arrived: list[int] = []
         try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment,
-                encoding="utf-8",
-                errors="surrogateescape",
-                start_new_session=True,
-                pass_fds=tuple(self.inherited),
-            )
+            with signals_kept(arrived):
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                    start_new_session=True,
+                    pass_fds=tuple(self.inherited),
+                )
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
         try:
+            for number in arrived:
+                os.kill(os.getpid(), number)
             if heard is not None:
                 tell_at_once(process, heard)
             stdout, stderr = process.communicate(timeout=limit_s)
@@ -632,6 +638,24 @@ class Host:
                             os.unlink(path)
                     finally:
                         os.close(fd)
+
+
+@contextlib.contextmanager
+def signals_kept(arrived: list[int]) -> Iterator[None]:
+    """Only note the signals that end the program: a child that nobody knows yet can't be ended."""
+
+    def note(number: int, frame: object) -> None:
+        arrived.append(number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    ours = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in ours:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def tell_at_once(process: subprocess.Popen[str], heard: Callable[[bytes], None]) -> None:

@@ -18,6 +18,7 @@ BUFFER = 1 << 20
 PAGE = 4096
 ZEROS = bytes(BUFFER)
 FICLONE = 0x40049409  # Source: linux/fs.h
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # Source: linux/falloc.h
 NOT_HERE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EBADF, errno.EPERM}
 )
@@ -272,20 +273,22 @@ def write_nonzero(fd: int, block: bytes, offset: int) -> None:
 
 
 def punch(fd: int, offset: int, length: int) -> None:
-    """Make a range read as zeros, giving its space back where the target can.
+    """Make a range read as zeros, giving its space back where the target can."""
+    if length > 0 and not fallocate(fd, KEEP_SIZE | PUNCH_HOLE, offset, length):
+        Mover().zero(fd, offset, length)
 
-    Source: fallocate(2), FALLOC_FL_KEEP_SIZE 0x01 and FALLOC_FL_PUNCH_HOLE 0x02.
-    """
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
+    """Call fallocate(2); False where the file can't do that."""
     import ctypes
 
-    if length <= 0:
-        return
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.fallocate64(fd, 0x03, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
-        code = ctypes.get_errno()
-        if code not in NOT_HERE:
-            raise OSError(code, os.strerror(code))
-        Mover().zero(fd, offset, length)
+    if libc.fallocate64(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code not in NOT_HERE:
+        raise OSError(code, os.strerror(code))
+    return False
 
 
 def write_all(fd: int, block: bytes | memoryview, offset: int) -> None:
@@ -307,11 +310,15 @@ def complete(old: int, new: int, start: int) -> None:
         Mover().copy_data(old, new, start, start, size - start)
 
 
-def allocate(fd: int, offset: int, length: int) -> None:
-    """Reserve disk space for a range, keeping what is there."""
+def allocate(fd: int, offset: int, length: int, *, keep_size: bool = False) -> None:
+    """Reserve disk space for a range, keeping what is there.
+
+    With `keep_size` a file is not made longer where its file system can do without.
+    """
     while length > 0:
         done = min(length, STEP)
-        os.posix_fallocate(fd, offset, done)
+        if not (keep_size and fallocate(fd, KEEP_SIZE, offset, done)):
+            os.posix_fallocate(fd, offset, done)
         offset += done
         length -= done
 

@@ -9,10 +9,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from storagectl.host import STOPPING
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 10.0  # for cleaning up
 TICK_S = 0.5
 CHUNK = 65536

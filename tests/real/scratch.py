@@ -105,7 +105,8 @@ def swapped(device: str) -> Iterator[None]:
 def make(format: str, device: object) -> None:
     """Make a file system that leaves nothing to be done after the first mount."""
     lazy = ["-E", "lazy_itable_init=0,lazy_journal_init=0"]
-    flags = {"ext2": ["-q", "-F"], "ext3": ["-q", "-F", *lazy], "ext4": ["-q", "-F", *lazy]}
+    flags = {"ext2": ["-q", "-F"], "ext3": ["-q", "-F", *lazy], "ext4": ["-q", "-F", *lazy],
+             "vfat": []}  # fmt: skip
     run(f"mkfs.{format}", *flags.get(format, ["-q", "-f"]), device)
 
 

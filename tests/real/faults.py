@@ -1,0 +1,109 @@
+"""The program in a forked process, where something happens to it at a point of its run.
+
+A point is one of the calls that touch files, by its number: with a fork each run takes
+milliseconds, so that every point can have its turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import inprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+CALLS = (
+    "chmod", "chown", "copy_file_range", "fchmod", "fchown", "fdatasync", "fsync", "ftruncate",
+    "link", "lseek", "mkdir", "open", "posix_fallocate", "pread", "pwrite", "read", "rename",
+    "sendfile", "unlink", "write",
+)  # fmt: skip
+LIMIT_S = 60
+
+
+class Outcome(NamedTuple):
+    """How a run ended: its exit status, or minus the signal; what it said and called."""
+
+    status: int
+    stderr: str = ""
+    calls: Sequence[str] = ()
+    seconds: float = 0
+
+
+def forked(
+    root: Path,
+    *words: object,
+    before: Callable[[int, str], object] | None = None,
+    kill_after_s: float | None = None,
+) -> Outcome:
+    """Run a command; `before` is told each call's number and name just before it is made."""
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        work(writer, root, [str(word) for word in words], before)
+    os.close(writer)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(pid, signal.SIGKILL)
+    with open(reader, "rb") as stream:
+        answer = stream.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status < 0:
+        return Outcome(status)
+    assert status == 0, answer
+    return Outcome(*json.loads(answer), time.monotonic() - began)
+
+
+def work(
+    writer: int, root: Path, words: list[str], before: Callable[[int, str], object] | None
+) -> None:
+    """Be the forked process; it never returns."""
+    status = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.alarm(LIMIT_S)
+        calls: list[str] = []
+
+        def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **settings: Any) -> Any:
+                calls.append(name)
+                if before is not None:
+                    before(len(calls) - 1, name)
+                return real(*arguments, **settings)
+
+            return call
+
+        for name in CALLS:
+            setattr(os, name, counted(name, getattr(os, name)))
+        answer = inprocess.storagectl(root, *words)
+        told = json.dumps([answer.status, answer.stderr, calls]).encode()
+        with open(writer, "wb") as stream:
+            stream.write(told)
+        status = 0
+    except BaseException as error:
+        with open(writer, "wb") as stream:
+            stream.write(repr(error).encode())
+    finally:
+        os._exit(status)
+
+
+def at(number: int, action: Callable[[], object]) -> Callable[[int, str], None]:
+    """Do something before the call of that number."""
+
+    def before(count: int, name: str) -> None:
+        if count == number:
+            action()
+
+    return before
+
+
+def sending(number: int, signum: int) -> Callable[[int, str], None]:
+    """Send ourselves a signal before the call of that number."""
+    return at(number, lambda: os.kill(os.getpid(), signum))
