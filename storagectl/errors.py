@@ -8,21 +8,45 @@ anything else the command that ran says what it tried.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Mistyped(NamedTuple):
+    """A word that nothing has for a name, and what gives the names that are known.
+
+    They are asked for only where somebody is there to read which one may be meant.
+    """
+
+    word: str
+    known: Callable[[], Iterable[str]]
+
 
 class StorageError(Exception):
     """Base of all errors shown to the user.
 
     `action` is the first line ("" for none, None to let the command say it),
-    `hint` a last line that tells what would help.
+    `hint` a last line that tells what would help; where there is none, it is made of
+    `mistyped`.
     """
 
     prefix = ""
 
-    def __init__(self, detail: str, *, action: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        action: str | None = None,
+        hint: str = "",
+        mistyped: Mistyped | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.action = action
         self.hint = hint
+        self.mistyped = mistyped
 
     def lines(self) -> list[str]:
         """Return the message as it is printed, without `error: `, one entry per error line."""
@@ -34,15 +58,15 @@ class StorageError(Exception):
 class ClientError(StorageError):
     """An error that virsh itself reports, in one line, without asking libvirt."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, action="")
+    def __init__(self, detail: str, *, hint: str = "", mistyped: Mistyped | None = None) -> None:
+        super().__init__(detail, action="", hint=hint, mistyped=mistyped)
 
 
 class UsageError(ClientError):
     """The command line could not be understood; nothing has run."""
 
-    def __init__(self, *details: str) -> None:
-        super().__init__("\n".join(details))
+    def __init__(self, *details: str, mistyped: Mistyped | None = None) -> None:
+        super().__init__("\n".join(details), mistyped=mistyped)
         self.details = details
 
     def lines(self) -> list[str]:

@@ -11,6 +11,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
     InvalidArgument,
+    Mistyped,
     NoSupport,
     OperationFailed,
     OperationInvalid,
@@ -161,6 +162,7 @@ class Pools:
             raise PoolNotFound(
                 f"no storage pool with matching name '{key}'",
                 action=f"failed to get pool '{key}'",
+                mistyped=Mistyped(key, self.store.names),
             )
         return entry
 

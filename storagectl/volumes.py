@@ -16,6 +16,7 @@ from storagectl.errors import (
     Inaccessible,
     InternalError,
     InvalidArgument,
+    Mistyped,
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
@@ -83,7 +84,10 @@ class Volumes:
         if found is None:
             raise self._not_found(key, pool, pool_option)
         if wanted is not None and found.entry.name != wanted.name:
-            raise ClientError(f"Requested volume '{key}' is not in pool '{pool}'")
+            raise ClientError(
+                f"Requested volume '{key}' is not in pool '{pool}'",
+                hint=f"it is in pool '{found.entry.name}'",
+            )
         return self._with_secret(found)
 
     def _with_secret(self, found: Found) -> Found:
@@ -129,7 +133,18 @@ class Volumes:
             action += f", specifying --{pool_option} might help"
         clean = sanitized(key)
         shown = f"'{key}'" if clean == key else f"'{key}' ({clean})"
-        return VolumeNotFound(f"no storage vol with matching path {shown}", action=action)
+        return VolumeNotFound(
+            f"no storage vol with matching path {shown}",
+            action=action,
+            mistyped=Mistyped(key, lambda: self._known(pool, paths="/" in key)),
+        )
+
+    def _known(self, pool: str | None, *, paths: bool) -> Iterator[str]:
+        """Yield the names, or the paths, of the volumes of a pool, or of all that run."""
+        for entry in self.pools.all() if pool is None else [self.pools.find(pool)]:
+            with contextlib.suppress(StorageError, OSError):
+                for volume in entry.backend.volumes(details=False) if entry.active else ():
+                    yield volume.path if paths else volume.name
 
     def create(
         self, pool: str, volume: Volume, *, metadata: bool, allow_backing: bool = False

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from typing import NamedTuple
+from unittest import mock
 
 from storagectl.__main__ import run
 
@@ -31,8 +32,14 @@ class Captured(io.TextIOWrapper):
         return buffer.getvalue().decode("utf-8", "surrogateescape")
 
 
-def storagectl(root: str | os.PathLike[str] | None, *args: str) -> Answer:
-    """Run `storagectl --root ROOT ARGS`."""
+def storagectl(root: str | os.PathLike[str] | None, *args: str, hints: bool = False) -> Answer:
+    """Run `storagectl --root ROOT ARGS`; with `hints` errors have them, as on a terminal."""
+    variables = {"STORAGECTL_HINTS": "always"} if hints else {}
+    with mock.patch.dict(os.environ, variables):
+        return _run(root, *args)
+
+
+def _run(root: str | os.PathLike[str] | None, *args: str) -> Answer:
     given = [*(["--root", os.fspath(root)] if root is not None else []), *args]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     out, err = Captured(), Captured()

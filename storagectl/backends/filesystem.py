@@ -309,6 +309,35 @@ class FileSystem(Mounted):
         if not self.device.startswith("/"):
             raise InvalidArgument(f"source device '{self.device}' is not an absolute path")
 
+    def start(self) -> None:
+        try:
+            super().start()
+        except ToolFailed as error:
+            error.hint = error.hint or self._advice_on_content()
+            raise
+
+    def _advice_on_content(self) -> str:
+        """Return how to make a file system where the device is empty, or what else is on it."""
+        import shlex
+
+        from storagectl.backends import devices
+        from storagectl.tools import mkfs
+
+        try:
+            found = devices.signatures(self.host, self.device)
+        except StorageError:
+            return ""
+        wanted, name = self.pool.source.format, shlex.quote(self.pool.name)
+        if found:
+            return "" if found[0] == wanted else f"found on '{self.device}': {', '.join(found)}"
+        build = f"storagectl pool-build {name} --no-overwrite"
+        if mkfs.can_make(wanted):
+            return f"'{self.device}' has no file system; to make one of format {wanted}: {build}"
+        return (
+            f"'{self.device}' has no file system; to make one, choose a <format> for its source"
+            f" with storagectl pool-edit {name}, then: {build}"
+        )
+
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         if overwrite or no_overwrite:
             self._require_path()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from storagectl.commands import output
-from storagectl.errors import ClientError, StorageError, UsageError
+from storagectl.errors import ClientError, Mistyped, StorageError, UsageError
 from storagectl.units import COMMAND_LIMIT, LONGEST_NUMBER
 
 if TYPE_CHECKING:
@@ -331,7 +331,10 @@ class Command(click.Command):
             if option is None and name != "help" and self.lenient:
                 continue
             if option is None and name != "help":
-                raise UsageError(f"command '{self.name}' doesn't support option --{name}")
+                raise UsageError(
+                    f"command '{self.name}' doesn't support option --{name}",
+                    mistyped=Mistyped(f"--{name}", lambda: [f"--{known}" for known in options]),
+                )
             if option and name in seen and not option.multiple:
                 raise UsageError(f"option --{name} already seen")
             seen.add(name)
@@ -400,9 +403,13 @@ def command(
 
 
 def report(error: StorageError) -> None:
-    """Print an error as virsh does."""
+    """Print an error as virsh does; on a terminal also what would help."""
     sys.stdout.flush()
     for line in error.lines():
         output.error(line)
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    if (error.hint or error.mistyped) and output.shows_hints():
+        from storagectl.commands.hints import hint_of
+
+        hint = hint_of(error)
+        if hint:
+            sys.stderr.write(f"hint: {hint}\n")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from storagectl.commands import COMMANDS, Command, Flag, Value, command, find, option_name, output
 from storagectl.commands import value as option
-from storagectl.errors import ClientError
+from storagectl.errors import ClientError, Mistyped
 
 
 class Group(NamedTuple):
@@ -67,7 +67,10 @@ def help(command: str | None) -> None:
             return
     found = find(command)
     if found is None:
-        raise ClientError(f"command or command group '{command}' doesn't exist")
+        raise ClientError(
+            f"command or command group '{command}' doesn't exist",
+            mistyped=Mistyped(command, lambda: [*COMMANDS, *(group.keyword for group in GROUPS)]),
+        )
     output.write(command_help(found))
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.commands import output
-from storagectl.errors import ClientError, UsageError
+from storagectl.errors import ClientError, Mistyped, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,12 @@ def read_options(args: list[str]) -> Iterator[Given | list[str]]:
             name, equals, value = word[2:].partition("=")
             option = by_long_name(name)
             if option is None:
-                raise UsageError(f"unsupported option '{word}'. See --help.")
+                raise UsageError(
+                    f"unsupported option '{word}'. See --help.",
+                    mistyped=Mistyped(
+                        f"--{name}", lambda: [f"--{row.long}" for row in OPTIONS if row.long]
+                    ),
+                )
             if equals and not option.value:
                 raise UsageError(f"unsupported option '-{option.short}'. See --help.")
             if not equals and option.value and option.value[0] != "[":

@@ -29,6 +29,12 @@ def write(text: str) -> None:
     sys.stdout.write(text)
 
 
+def shows_hints() -> bool:
+    """Tell whether errors have a line that tells what would help: never where a program reads."""
+    wanted = os.environ.get("STORAGECTL_HINTS")
+    return wanted == "always" or (wanted != "never" and sys.stderr.isatty())
+
+
 log_path: str | None = None
 
 

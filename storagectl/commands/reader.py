@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from storagectl.commands import Call, find
-from storagectl.errors import UsageError
+from storagectl.commands import COMMANDS, Call, find
+from storagectl.errors import Mistyped, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,9 @@ def read(words: Iterable[str | None]) -> list[Call]:
             continue
         found = find(name)
         if found is None:
-            raise UsageError(f"unknown command: '{name}'")
+            raise UsageError(
+                f"unknown command: '{name}'", mistyped=Mistyped(name, lambda: COMMANDS)
+            )
         calls.append(Call(found, found.named(own)))
     return calls
 

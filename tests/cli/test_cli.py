@@ -625,11 +625,13 @@ def test_sources_of_pools(shell: Shell) -> None:
     for command in (("--srcSpec", given), (given,)):
         assert shell.ok("-q", "find-storage-pool-sources", "netfs", *command) == found
     tool.write_text("#!/bin/sh\necho 'RPC: Unknown host' >&2\nexit 1\n")
+    shell.env["STORAGECTL_HINTS"] = "always"
     assert shell.fails("find-storage-pool-sources-as", "netfs", "nas") == (
         "error: Failed to find any netfs pool sources\n"
         "error: operation failed: no storage pools were found on host 'nas'\n"
         "hint: RPC: Unknown host\n"
     )
+    del shell.env["STORAGECTL_HINTS"]
     for host, said in (
         ("a'b", "(storage_source_specification):2: attributes construct error"),
         ("-x", "XML error: Invalid value for attribute 'name' in element 'host': '-x'."),

@@ -31,7 +31,7 @@ class Shell:
         self.root = str(root)
 
     def run(self, *args: str) -> Answer:
-        return storagectl(self.root, *args)
+        return storagectl(self.root, *args, hints=True)
 
     def ok(self, *args: str) -> str:
         done = self.run(*args)

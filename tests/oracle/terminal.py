@@ -20,6 +20,7 @@ def main() -> int:
     keys, argv = list(sys.argv[1]), sys.argv[2:]
     pid, terminal = pty.fork()
     if pid == 0:
+        os.environ["STORAGECTL_HINTS"] = "never"  # virsh has none
         os.execvp(argv[0], argv)
     shown = b""
     asked = 0

@@ -261,6 +261,7 @@ class Program:
 
     def run(self, *words: object, **settings: Any) -> subprocess.CompletedProcess[str]:
         """Run a command; no traceback, whatever happens."""
+        settings.setdefault("env", {**os.environ, "STORAGECTL_HINTS": "always"})
         done = subprocess.run(
             self.argv(*words), check=False, capture_output=True, text=True, timeout=60, **settings
         )

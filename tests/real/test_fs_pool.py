@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import struct
 import subprocess
@@ -518,6 +519,41 @@ def fill_garbage(device: str, folder: Path) -> None:
 
 def tool(*argv: str) -> Callable[[str, Path], None]:
     return lambda device, folder: run(*argv, device) and None
+
+
+def test_starting_without_a_file_system_says_what_to_run(
+    ctl: Program, scratch: Scratch, device: str
+) -> None:
+    target = define(ctl, scratch, device, "ext4", name="it's new")
+    target.mkdir()
+    with nothing_changed(ctl.root, [device], target):
+        message = ctl.refused("pool-start", "it's new")
+    hint = message.splitlines()[-1]
+    start, _, told = hint.partition("storagectl ")
+    assert start == f"hint: '{device}' has no file system; to make one of format ext4: "
+    ctl.ok(*shlex.split(told))
+    ctl.ok("pool-start", "it's new")
+    assert is_mounted(target)
+
+
+def test_starting_without_a_format_says_to_choose_one(
+    ctl: Program, scratch: Scratch, device: str
+) -> None:
+    define(ctl, scratch, device, "auto").mkdir()
+    hint = ctl.refused("pool-start", "p").splitlines()[-1]
+    assert hint.startswith(f"hint: '{device}' has no file system; to make one, choose")
+    assert hint.endswith(
+        "with storagectl pool-edit p, then: storagectl pool-build p --no-overwrite"
+    )
+
+
+def test_starting_what_is_no_file_system_says_what_it_is(
+    ctl: Program, scratch: Scratch, device: str
+) -> None:
+    run("parted", "-s", device, "mklabel", "gpt")
+    define(ctl, scratch, device, "ext4").mkdir()
+    message = ctl.refused("pool-start", "p")
+    assert message.splitlines()[-1].startswith(f"hint: found on '{device}': gpt")
 
 
 CONTENTS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from storagectl import errors
@@ -64,9 +66,22 @@ def test_tool_failed(status: int, how: str) -> None:
     assert error.lines() == [expected]
 
 
-def test_report_is_on_stderr_with_the_hint_last(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("wanted", [None, "always", "never", "1"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_report_is_on_stderr_with_the_hint_last(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str | None,
+    terminal: bool,
+) -> None:
+    monkeypatch.delenv("STORAGECTL_HINTS", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("STORAGECTL_HINTS", wanted)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     error = errors.ToolMissing("Cannot find 'x' in path", action="Failed", hint="install y")
     report(error)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "error: Failed\nerror: Cannot find 'x' in path\nhint: install y\n"
+    shown = {"always": True, "never": False}.get(wanted or "", terminal)
+    hint = "hint: install y\n" if shown else ""
+    assert captured.err == f"error: Failed\nerror: Cannot find 'x' in path\n{hint}"

@@ -171,11 +171,29 @@ def test_exactly_one_device(tmp_path: Path) -> None:
         backend.start()
 
 
-def test_a_mount_that_fails_says_why(tmp_path: Path, device: str) -> None:
+@pytest.mark.parametrize(
+    ("found", "status", "hint"),
+    [
+        ("", 0, "storagectl pool-build p --no-overwrite"),
+        ("xfs", 0, "found on 'DEVICE': xfs"),
+        ("ext4", 0, ""),
+        ("", 1, ""),
+    ],
+)
+def test_a_mount_that_fails_says_why(
+    tmp_path: Path, device: str, found: str, status: int, hint: str
+) -> None:
     argv = ["mount", "-o", SAFE, "-t", "ext4", device, str(tmp_path)]
-    backend, _ = make(pool(device, tmp_path), (argv, "wrong fs type\n", 32))
-    with pytest.raises(ToolFailed, match="unexpected exit status 32: wrong fs type"):
+    signatures = f'{{"signatures": [{{"type": "{found}", "offset": "0x0"}}]}}' if found else ""
+    backend, _ = make(
+        pool(device, tmp_path),
+        (argv, "wrong fs type\n", 32),
+        (["wipefs", "--no-act", "--json", device], signatures, status),
+    )
+    with pytest.raises(ToolFailed, match="unexpected exit status 32: wrong fs type") as caught:
         backend.start()
+    assert caught.value.hint.endswith(hint.replace("DEVICE", device))
+    assert bool(caught.value.hint) == bool(hint)
 
 
 # Stop

@@ -479,7 +479,7 @@ def test_pool_define(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.xml", tmp_path / "bad.xml"
     good.write_text(pool("dir"))
     bad.write_text(pool("dir", rest="<foo/>"))
-    refused = storagectl(tmp_path, "pool-define", "--validate", str(bad))
+    refused = storagectl(tmp_path, "pool-define", "--validate", str(bad), hints=True)
     assert refused == (
         1,
         "\n",
@@ -526,7 +526,7 @@ def test_another_root_element_is_told_first(tmp_path: Path) -> None:
 def test_the_line_of_what_is_wrong(tmp_path: Path, inside: str, place: str) -> None:
     file = tmp_path / "p.xml"
     file.write_text(f"<pool type='dir'>\n{inside}\n</pool>\n")
-    done = storagectl(tmp_path, "pool-define", "--validate", str(file))
+    done = storagectl(tmp_path, "pool-define", "--validate", str(file), hints=True)
     assert done.status == 1
     assert done.stderr.endswith(f"\n\nhint: {place}\n")
 
@@ -547,11 +547,11 @@ def test_vol_create(tmp_path: Path) -> None:
         "hint: line 1: /volume/foo\n"
     )
     create = ["vol-create", "d", "--validate"]
-    assert storagectl(tmp_path, *create, str(bad)) == (1, "\n", words)
+    assert storagectl(tmp_path, *create, str(bad), hints=True) == (1, "\n", words)
     made = storagectl(tmp_path, *create, str(good))
     assert made == (0, f"Vol v created from {good}\n\n", "")
     copy = ["vol-create-from", "--inputpool", "d", "--validate", "d"]
-    assert storagectl(tmp_path, *copy, str(bad), "v") == (1, "\n", words)
+    assert storagectl(tmp_path, *copy, str(bad), "v", hints=True) == (1, "\n", words)
     assert not (tmp_path / "t" / "x").exists()
     good.write_text("<volume><name>w</name></volume>")
     copied = storagectl(tmp_path, *copy, str(good), "v")
