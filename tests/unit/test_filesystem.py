@@ -174,7 +174,7 @@ def test_exactly_one_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "status", "hint"),
     [
-        ("", 0, "storagectl pool-build p --no-overwrite"),
+        ("", 0, "storagectl pool-build f --no-overwrite"),
         ("xfs", 0, "found on 'DEVICE': xfs"),
         ("ext4", 0, ""),
         ("", 1, ""),
