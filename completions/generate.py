@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
 from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import WIPE_ALGORITHMS
@@ -89,7 +89,7 @@ def kind(command: str, param: Flag | Value) -> str:
 
 
 def options(command: str) -> list[str]:
-    """Return the options of a command in order, as `name:kind`.
+    """Return the options of a command in order, as `name:kind`, then those of all but --help.
 
     `=` after the kind: may not be given by position; `+`: may be given again.
     """
@@ -99,8 +99,8 @@ def options(command: str) -> list[str]:
         f"{option_name(param)}:{kind(command, param)}"
         + ("=" if isinstance(param, Value) and param.named_only else "")
         + ("+" if param.multiple else "")
-        for param in found.params
-        if isinstance(param, Flag | Value)
+        for param in (*found.params, *COMMON.values())
+        if isinstance(param, Flag | Value) and param is not COMMON["help"]
     ]
 
 

@@ -61,108 +61,118 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
-    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
+    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
 end
 function __storagectl_options --argument-names command
     switch $command
         case autostart
-            printf '%s\n' timing:flag
+            printf '%s\n' timing:flag json:flag
         case cd
-            printf '%s\n' dir:folder
+            printf '%s\n' dir:folder json:flag
         case connect
-            printf '%s\n' name:text readonly:flag
+            printf '%s\n' name:text readonly:flag json:flag
         case echo
-            printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+
+            printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+ json:flag
+        case exit
+            printf '%s\n' json:flag
         case find-storage-pool-sources
-            printf '%s\n' type:pool-type srcSpec:file
+            printf '%s\n' type:pool-type srcSpec:file json:flag
         case find-storage-pool-sources-as
-            printf '%s\n' type:pool-type host:text port:text initiator:text
+            printf '%s\n' type:pool-type host:text port:text initiator:text json:flag
         case help
-            printf '%s\n' command:text
+            printf '%s\n' command:text json:flag
         case import
-            printf '%s\n' folder:text
+            printf '%s\n' folder:text json:flag
         case pool-autostart
-            printf '%s\n' pool:pool-all disable:flag
+            printf '%s\n' pool:pool-all disable:flag json:flag
         case pool-build
-            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag
+            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag json:flag
+        case pool-capabilities
+            printf '%s\n' json:flag
         case pool-create
-            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag
+            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag json:flag
         case pool-create-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag
         case pool-define
-            printf '%s\n' file:file validate:flag
+            printf '%s\n' file:file validate:flag json:flag
         case pool-define-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text json:flag
         case pool-delete
-            printf '%s\n' pool:pool-inactive
+            printf '%s\n' pool:pool-inactive json:flag
         case pool-destroy
-            printf '%s\n' pool:pool-active
+            printf '%s\n' pool:pool-active json:flag
         case pool-dumpxml
-            printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag
+            printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag json:flag
         case pool-edit
-            printf '%s\n' pool:pool-all
+            printf '%s\n' pool:pool-all json:flag
         case pool-event
-            printf '%s\n' pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag
+            printf '%s\n' pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag
         case pool-info
-            printf '%s\n' pool:pool-all bytes:flag
+            printf '%s\n' pool:pool-all bytes:flag json:flag
         case pool-list
-            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag
+            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag json:flag
         case pool-name
-            printf '%s\n' pool:pool-uuid
+            printf '%s\n' pool:pool-uuid json:flag
         case pool-refresh
-            printf '%s\n' pool:pool-active
+            printf '%s\n' pool:pool-active json:flag
         case pool-start
-            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag
+            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag json:flag
         case pool-undefine
-            printf '%s\n' pool:pool-inactive
+            printf '%s\n' pool:pool-inactive json:flag
         case pool-uuid
-            printf '%s\n' pool:pool-all
+            printf '%s\n' pool:pool-all json:flag
+        case pwd
+            printf '%s\n' json:flag
+        case quit
+            printf '%s\n' json:flag
         case secret-define
-            printf '%s\n' file:file validate:flag
+            printf '%s\n' file:file validate:flag json:flag
         case secret-dumpxml
-            printf '%s\n' secret:text xpath:text= wrap:flag
+            printf '%s\n' secret:text xpath:text= wrap:flag json:flag
         case secret-get-value
-            printf '%s\n' secret:text plain:flag
+            printf '%s\n' secret:text plain:flag json:flag
         case secret-list
-            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag
+            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag json:flag
         case secret-set-value
-            printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text
+            printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text json:flag
         case secret-undefine
-            printf '%s\n' secret:text
+            printf '%s\n' secret:text json:flag
+        case uri
+            printf '%s\n' json:flag
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag json:flag
         case vol-create
-            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag
         case vol-create-as
-            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag json:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag json:flag
         case vol-delete
-            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag
+            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag json:flag
         case vol-download
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
         case vol-dumpxml
-            printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag
+            printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag json:flag
         case vol-info
-            printf '%s\n' vol:volume-pool pool:pool-active bytes:flag physical:flag
+            printf '%s\n' vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag
         case vol-key
-            printf '%s\n' vol:volume-pool pool:pool-active
+            printf '%s\n' vol:volume-pool pool:pool-active json:flag
         case vol-list
-            printf '%s\n' pool:pool-active details:flag
+            printf '%s\n' pool:pool-active details:flag json:flag
         case vol-name
-            printf '%s\n' vol:file
+            printf '%s\n' vol:file json:flag
         case vol-path
-            printf '%s\n' vol:volume-pool pool:pool-active
+            printf '%s\n' vol:volume-pool pool:pool-active json:flag
         case vol-pool
-            printf '%s\n' vol:file uuid:flag
+            printf '%s\n' vol:file uuid:flag json:flag
         case vol-rename
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active json:flag
         case vol-resize
-            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag
+            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag
         case vol-upload
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
         case vol-wipe
-            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag
+            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag
     end
 end
 function __storagectl_words --argument-names kind

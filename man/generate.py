@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from storagectl import __version__
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands.document import code
 from storagectl.commands.options import OPTIONS
+from storagectl.errors import StorageError
 from storagectl.pooltypes import POOL_TYPES, PoolType
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +111,27 @@ def global_options_text() -> str:
     return "\n".join(lines)
 
 
+def errors_text() -> str:
+    """Return the codes of errors, with what their messages begin with or stand for."""
+    lines = [".TP", "\\fBinterrupted\\fR", "The command was ended by a signal."]
+    for kind in error_classes():
+        if kind.prefix and "prefix" in vars(kind):
+            words = f'its message begins with "{kind.prefix.strip()}".'
+        else:
+            words = (kind.__doc__ or "").partition("\n")[0]
+        lines += [".TP", f"\\fB{roff(code(kind))}\\fR", roff(sentence(words))]
+    return "\n".join(lines)
+
+
+def error_classes() -> list[type[StorageError]]:
+    """Return the classes of errors, in the order of their codes."""
+    kinds, left = [], [StorageError]
+    while left:
+        kinds.append(left.pop())
+        left += kinds[-1].__subclasses__()
+    return sorted(kinds, key=code)
+
+
 def differences() -> dict[str, list[dict[str, str]]]:
     """Return the rows of the table of differences, by their group."""
     groups: dict[str, list[dict[str, str]]] = {}
@@ -154,6 +177,7 @@ def page() -> str:
         ("@VERSION@", __version__),
         ("@OPTIONS@", global_options_text()),
         ("@COMMANDS@", commands_text()),
+        ("@ERRORS@", errors_text()),
         ("@DIFFERENCES@", differences_text()),
     ):
         assert marker in text, marker

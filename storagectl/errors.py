@@ -25,7 +25,7 @@ class Mistyped(NamedTuple):
 
 
 class StorageError(Exception):
-    """Base of all errors shown to the user.
+    """What has no class of its own; the base of all errors shown to the user.
 
     `action` is the first line ("" for none, None to let the command say it),
     `hint` a last line that tells what would help; where there is none, it is made of
@@ -156,6 +156,8 @@ class VolumeNotFound(StorageError):
 
 
 class VolumeExists(StorageError):
+    """A volume has the name that another is to have."""
+
     def __init__(self, name: str) -> None:
         super().__init__(f"storage volume '{name}' exists already")
 

@@ -236,9 +236,13 @@ def parsed(document: bytes) -> Pool:
     return parse_pool(document)
 
 
+warned: list[str] = []
+
+
 def warn(text: str) -> None:
     """Tell on stderr about a file of ours that is of no use; the command goes on."""
     sys.stderr.write(f"warning: {text}\n")
+    warned.append(text)
 
 
 def names_in(folder: str) -> set[str]:

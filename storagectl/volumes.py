@@ -64,6 +64,8 @@ class Volumes:
         entry = self.pools.find(key)
         entry.require_active()
         found = entry.backend.volumes(details=details)
+        if details:
+            found = (self._with_secret(Found(entry, volume)).volume for volume in found)
         return sorted(found, key=lambda volume: (volume.name.lower(), volume.name))
 
     def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:

@@ -222,7 +222,7 @@ def test_commands_and_options(
     for complete in (bash, fish):
         assert complete("storagectl pool-unde") == ["pool-undefine"]
         assert complete("storagectl --ro") == ["--root"]
-        assert set(complete("storagectl pool-info off --")) == {"--bytes", "--help"}
+        assert set(complete("storagectl pool-info off --")) == {"--bytes", "--help", "--json"}
         assert set(complete("storagectl pool-define-as new ")) == {
             "dir", "disk", "fs", "iscsi", "logical", "mpath", "netfs", "scsi",
         }  # fmt: skip

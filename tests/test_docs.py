@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inprocess import storagectl
 
-from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
 from storagectl.commands.help import GROUPS
 from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
@@ -80,7 +80,8 @@ def test_command_is_in_the_completion_with_every_option(name: str, shell: str) -
     }[shell]
     found = re.search(row, text, re.M)
     words = found[1].split() if found else []
-    assert [word.split(":")[0] for word in words] == options(name)
+    common = [option for option in COMMON if option != "help"]
+    assert [word.split(":")[0] for word in words] == [*options(name), *common]
     assert re.search(rf"(?<![\w-]){name}(?![\w-])", text)
 
 
@@ -175,7 +176,7 @@ def test_commands_in_examples_exist(path: str) -> None:
             assert words[1] in COMMANDS, line
             for word in words[2:]:
                 if word.startswith("--"):
-                    assert word[2:] in options(words[1]), line
+                    assert word[2:] in {*options(words[1]), *COMMON}, line
 
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

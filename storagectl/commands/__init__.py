@@ -154,6 +154,13 @@ class Value(Option):
             )
 
 
+# What every command takes besides its own options.
+COMMON: dict[str, Flag | Value] = {
+    "help": Flag(["--help"], help="print what the command does and takes"),
+    "json": Flag(["--json"], help="print one JSON document, also about an error"),
+}
+
+
 def is_number(text: str, *, signed: bool) -> bool:
     """Tell whether a text is a number of at most 64 bits, as strtoull reads it."""
     digits = text.lstrip(" \t\n\v\f\r")
@@ -217,35 +224,35 @@ class Command(click.Command):
     connects = True
     lenient = False
 
-    def run(self, settings: Settings, named: Sequence[str] | None) -> bool:
+    def run(self, settings: Settings, named: Sequence[str]) -> bool:
         """Run with arguments that `named` has read.  Returns: whether it succeeded."""
         from storagectl.commands.session import Session
 
-        session = Session(settings)
+        session = Session(settings, json=settings.json or "--json" in named)
+        session.begin(self.name)
         before = time.monotonic()
+        succeeded = False
         try:
-            if named is None:
+            if "--help" in named:
                 self.show_help()
             else:
                 if self.connects:
                     session.connect()
                 self.check_values(named)
                 self.call(session, self.values(named))
+            succeeded = True
         except StorageError as error:
-            report(error)
+            session.fail(error)
         except click.exceptions.Exit as done:
-            return done.exit_code == 0
+            succeeded = done.exit_code == 0
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
-            report(ClientError(f"{error.strerror}: '{error.filename}'"))
-        else:
-            return True
+            session.fail(ClientError(f"{error.strerror}: '{error.filename}'"))
         finally:
-            if not settings.ended:
-                session.finish(time.monotonic() - before)
+            session.finish(time.monotonic() - before, succeeded=succeeded)
             sys.stdout.flush()  # a later command must not run where nobody reads any more
-        return False
+        return succeeded
 
     def show_help(self) -> None:
         """Print what the command does, in virsh's layout."""
@@ -266,6 +273,8 @@ class Command(click.Command):
             )
         for word in named:
             name, _, text = word.removeprefix("--").partition("=")
+            if name in COMMON and name not in by_option:
+                continue
             param = by_option[name]
             assert param.name is not None
             if isinstance(param, Flag):
@@ -296,15 +305,16 @@ class Command(click.Command):
             if equals:
                 options[name].check(text)
 
-    def named(self, args: Iterable[str]) -> list[str] | None:
-        """Return the arguments with every value named (`--pool=d1`); None asks for help.
+    def named(self, args: Iterable[str]) -> list[str]:
+        """Return the arguments with every value named (`--pool=d1`); one may be `--help`.
 
         No word is taken from `args` before those in front of it have been understood.
 
         Raises: UsageError in virsh's words.
         Source: libvirt 9.0.0 vshCommandParse and vshCmddefGetOption in tools/vsh.c.
         """
-        options = {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
+        own = {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
+        options = COMMON | own
         given: list[str] = []
         seen: set[str] = set()
         rest = iter(args)
@@ -328,17 +338,17 @@ class Command(click.Command):
                 continue
             name, equals, data = word[2:].partition("=")
             option = options.get(name)
-            if option is None and name != "help" and self.lenient:
+            if option is None and self.lenient:
                 continue
-            if option is None and name != "help":
+            if option is None:
                 raise UsageError(
                     f"command '{self.name}' doesn't support option --{name}",
                     mistyped=Mistyped(f"--{name}", lambda: [f"--{known}" for known in options]),
                 )
-            if option and name in seen and not option.multiple:
+            if name in seen and not option.multiple and name != "help":
                 raise UsageError(f"option --{name} already seen")
             seen.add(name)
-            if option is None or isinstance(option, Flag):
+            if isinstance(option, Flag):
                 if equals:
                     raise UsageError(f"invalid '=' after option --{name}")
                 given.append(word)
@@ -350,7 +360,7 @@ class Command(click.Command):
                     data = following
                 given.append(f"--{name}={data}")
         if "help" in seen:
-            return None
+            return given
         missing = [name for name, option in options.items() if option.required and name not in seen]
         if missing:
             raise UsageError(
@@ -360,10 +370,10 @@ class Command(click.Command):
 
 
 class Call(NamedTuple):
-    """A command and what it was given, all options named; None asks for its help."""
+    """A command and what it was given, all options named."""
 
     command: Command
-    named: list[str] | None
+    named: list[str]
 
     def run(self, settings: Settings) -> bool:
         return self.command.run(settings, self.named)

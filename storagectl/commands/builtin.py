@@ -34,15 +34,18 @@ def cd(session: Session, dir: str | None) -> None:
         os.chdir(dir)
     except OSError as error:
         raise ClientError(f"cd: {error.strerror}: {dir}") from error
+    session.done_silently("changed", folder=os.getcwd())
 
 
 @command("pwd", "Print the current directory.", connects=False)
-def pwd() -> None:
+@click.pass_obj
+def pwd(session: Session) -> None:
     try:
         folder = os.getcwd()
     except OSError as error:
         raise ClientError(f"pwd: cannot get current directory: {error.strerror}") from error
     output.write(folder + "\n")
+    session.result({"folder": folder})
 
 
 @command(
@@ -85,12 +88,14 @@ def shell_quoted(word: str) -> str:
 @click.pass_obj
 def quit(session: Session) -> None:
     session.settings.ended = True
+    session.done_silently("ended")
 
 
 @command("exit", "", connects=False)
 @click.pass_obj
 def exit(session: Session) -> None:
     session.settings.ended = True
+    session.done_silently("ended")
 
 
 @command(
@@ -107,9 +112,12 @@ def connect(session: Session, name: str | None, readonly: bool) -> None:
     serves_system(uri)
     settings.uri = uri
     settings.readonly = readonly or (name is None and settings.readonly)
+    session.done_silently("connected", uri=canonical(uri), readonly=settings.readonly)
 
 
 @command("uri", "")
 @click.pass_obj
 def uri(session: Session) -> None:
-    output.write(canonical(session.settings.connected_to) + "\n")
+    found = canonical(session.settings.connected_to)
+    output.write(found + "\n")
+    session.result({"uri": found})

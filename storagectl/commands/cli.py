@@ -8,6 +8,7 @@ from storagectl.commands import output
 from storagectl.commands.options import apply
 from storagectl.commands.reader import read, split
 from storagectl.commands.session import Settings
+from storagectl.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,23 @@ def main(args: list[str]) -> bool:
     """
     output.log_path = None
     settings = Settings()
+    try:
+        return obey(args, settings)
+    except StorageError as error:
+        if settings.json or asks_for_json(args):
+            from storagectl.commands import document
+
+            document.refuse(error)
+        raise
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Tell whether words of which some are not understood, or a text of them, have --json."""
+    return "--json" in words or (bool(words) and "--json" in words[-1].split())
+
+
+def obey(args: list[str], settings: Settings) -> bool:
+    """Read the options and run what follows them."""
     words = apply(settings, args)
     if words is None:
         return True

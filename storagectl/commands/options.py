@@ -42,6 +42,7 @@ OPTIONS = (
     ProgramOption("d", "debug", "NUM", "debug level [0-4]" + NO_MEANING),
     ProgramOption("e", "escape", "<char>", "set escape sequence for console" + NO_MEANING),
     ProgramOption("h", "help", "", "this help"),
+    ProgramOption("", "json", "", "print JSON, a document for each command"),
     ProgramOption(
         "k", "keepalive-interval", "NUM",
         "keepalive interval in seconds, 0 for disable" + NO_MEANING,
@@ -60,7 +61,7 @@ OPTIONS = (
     ProgramOption("V", "", "", "long version"),
     ProgramOption("", "version", "[=TYPE]", "version, TYPE is short or long (default short)"),
 )  # fmt: skip
-OWN = "root"
+OWN = ("root", "json")
 
 
 class Given(NamedTuple):
@@ -116,7 +117,7 @@ def by_long_name(name: str) -> ProgramOption | None:
     for row in OPTIONS:
         if row.long == name:
             return row
-    found = [row for row in OPTIONS if row.long.startswith(name) and row.long != OWN]
+    found = [row for row in OPTIONS if row.long.startswith(name) and row.long not in OWN]
     return found[0] if len(found) == 1 and name else None
 
 
@@ -134,6 +135,7 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
     Returns: the words from the command on; None where an option has answered already.
     """
     settings.root = os.environ.get("STORAGECTL_ROOT") or None
+    settings.json = json_is_default()
     debug = MOST_DEBUG
     check_debug_variable()
     if os.environ.get("VIRSH_LOG_FILE"):
@@ -166,6 +168,8 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
                 settings.readonly = True
             case "timing":
                 settings.timing = True
+            case "json":
+                settings.json = True
             case "no-pkttyagent":
                 pass
             case "root":
@@ -173,10 +177,10 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
             case "help":
                 from storagectl.commands.help import program_help
 
-                output.write(program_help())
+                answer(settings, program_help())
                 return None
             case _:
-                show_version(long=name == "-V" or value == "long")
+                answer(settings, version_text(long=name == "-V" or value == "long"))
                 return None
     raise AssertionError
 
@@ -225,16 +229,33 @@ def require_escape(text: str) -> None:
         raise UsageError(f"Invalid string '{text}' for escape sequence")
 
 
-def show_version(*, long: bool) -> None:
-    """Print the version; the long form tells which pools are served."""
+def json_is_default() -> bool:
+    """Tell whether STORAGECTL_OUTPUT asks for JSON.  Raises: UsageError for what it can't be."""
+    asked = os.environ.get("STORAGECTL_OUTPUT", "")
+    if asked not in ("", "text", "json"):
+        raise UsageError(f"STORAGECTL_OUTPUT is neither text nor json: '{asked}'")
+    return asked == "json"
+
+
+def answer(settings: Settings, text: str) -> None:
+    """Print a text that answers an option."""
+    if settings.json:
+        from storagectl.commands import document
+
+        document.answer(text)
+    else:
+        output.write(text)
+
+
+def version_text(*, long: bool) -> str:
+    """Return the version; the long form tells which pools are served."""
     from storagectl import __version__
     from storagectl.pooltypes import POOL_TYPES
 
     if not long:
-        output.write(__version__ + "\n")
-        return
+        return __version__ + "\n"
     served = " ".join(row.name for row in POOL_TYPES.values() if row.module)
-    output.write(
+    return (
         f"Storagectl command line tool {__version__}\n\nServes without a daemon:\n"
         f" Storage: {served}\n"
         " Connections: storage:///system storage:///session\n"

@@ -24,9 +24,15 @@ SOFT_HYPHEN = "\u00ad"
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))
 
 
+kept: list[str] | None = None
+
+
 def write(text: str) -> None:
-    """Print text as it is."""
-    sys.stdout.write(text)
+    """Print text as it is, or keep it for the JSON document that will have it."""
+    if kept is None:
+        sys.stdout.write(text)
+    else:
+        kept.append(text)
 
 
 def shows_hints() -> bool:

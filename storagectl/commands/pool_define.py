@@ -82,7 +82,7 @@ def pool_define(session: Session, file: str, validate: bool) -> None:
 
     pool = parse_pool(read_file(file), validated=validate)
     session.pools.define(pool)
-    session.say(f"Pool {pool.name} defined from {file}")
+    session.done(f"Pool {pool.name} defined from {file}", "defined", pool=session.pool(pool.name))
 
 
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}")
@@ -94,9 +94,10 @@ def pool_define_as(session: Session, /, name: str, print_xml: bool, **given: Any
     document = pool_document(name, given)
     if print_xml:
         output.write(document)
+        session.result({"xml": document})
         return
     session.pools.define(parse_pool(document))
-    session.say(f"Pool {name} defined")
+    session.done(f"Pool {name} defined", "defined", pool=session.pool(name))
 
 
 @command("pool-create", "Create a pool.", "Failed to create pool from {file}")
@@ -111,7 +112,7 @@ def pool_create(
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     pool = parse_pool(read_file(file))
     session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.say(f"Pool {pool.name} created from {file}")
+    session.done(f"Pool {pool.name} created from {file}", "created", pool=session.pool(pool.name))
 
 
 @command("pool-create-as", "Create a pool.", "Failed to create pool {name}")
@@ -134,10 +135,11 @@ def pool_create_as(
     document = pool_document(name, given)
     if print_xml:
         output.write(document)
+        session.result({"xml": document})
         return
     pool = parse_pool(document)
     session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.say(f"Pool {name} created")
+    session.done(f"Pool {name} created", "created", pool=session.pool(name))
 
 
 def pool_document(name: str, given: dict[str, Any]) -> str:
@@ -207,20 +209,26 @@ def pool_edit(session: Session, pool: str) -> None:
                 session.host.converse([*editor(), stream.name])
             after = read_file(stream.name)
             if after.decode("utf-8", "surrogateescape") == before:
-                session.say(f"Pool {pool} XML configuration not changed.")
+                session.done(
+                    f"Pool {pool} XML configuration not changed.",
+                    "unchanged",
+                    pool=session.pool(pool),
+                )
                 return
             try:
                 edited = parse_pool(after)
                 session.pools.define(edited)
                 break
             except StorageError as error:
-                if not sys.stdin.isatty():
+                if session.json or not sys.stdin.isatty():
                     raise
                 report(error)
                 answer = ask_again()
                 if answer == "n":
                     raise click.exceptions.Exit(1) from error
-    session.say(f"Pool {edited.name} XML configuration edited.")
+    session.done(
+        f"Pool {edited.name} XML configuration edited.", "edited", pool=session.pool(edited.name)
+    )
 
 
 AGAIN = {

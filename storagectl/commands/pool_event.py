@@ -38,6 +38,7 @@ def pool_event(
 ) -> None:
     if list:
         output.write("".join(f"{type}\n" for type in events.TYPES))
+        session.result({"types": events.TYPES})
         return
     if event is None:
         raise ClientError("either --list or --event <type> is required")
@@ -49,21 +50,28 @@ def pool_event(
         )
     uuid = None if pool is None else session.pools.find(pool).pool.uuid
     received = 0
+    ended = "received"
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         with session.pools.events.listening() as listener:
             for heard in listener.events(deadline):
                 if heard.type != event or uuid not in (None, heard.uuid):
                     continue
-                show(heard, timestamp=timestamp)
+                if session.json:
+                    show_as_json(heard)
+                else:
+                    show(heard, timestamp=timestamp)
                 received += 1
                 if not loop:
                     break
             else:
+                ended = "timeout"
                 output.write("event loop timed out\n")
     except KeyboardInterrupt:
+        ended = "interrupted"
         output.write("event loop interrupted\n")
     output.write(f"events received: {received}\n")
+    session.result({"received": received, "ended": ended})
     if not received:
         raise click.exceptions.Exit(1)
 
@@ -77,4 +85,20 @@ def show(event: events.Event, *, timestamp: bool) -> None:
         now = f"{datetime.now(UTC):%F %T.%f}"[:-3] + "+0000: "
     detail = f": {event.detail}" if event.detail else ""
     output.write(f"{now}event '{event.type}' for storage pool {event.pool}{detail}\n")
+    sys.stdout.flush()
+
+
+def show_as_json(event: events.Event) -> None:
+    """Print an event as a document of its own, at once."""
+    from datetime import UTC, datetime
+
+    from storagectl.commands.document import line
+
+    facts = {
+        "type": event.type,
+        "detail": event.detail or None,
+        "pool": {"name": event.pool, "uuid": event.uuid},
+        "time": f"{datetime.now(UTC):%FT%T.%f}Z",
+    }
+    sys.stdout.write(line({"command": "pool-event", "event": facts}))
     sys.stdout.flush()

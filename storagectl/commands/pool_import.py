@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, report, value
+from storagectl.commands import command, value
 from storagectl.errors import ClientError
 
 if TYPE_CHECKING:
-    from storagectl.commands.session import Session
+    from storagectl.commands.session import Facts, Session
 
 
 @command("import", "Take over the definitions of libvirt's pools, which stay as they are.")
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 def import_(session: Session, folder: str | None) -> None:
     from storagectl import importing
 
+    words = {
+        importing.IMPORTED: "imported",
+        importing.AUTOSTARTED: "imported-autostarted",
+        importing.UNCHANGED: "unchanged",
+        importing.KEPT: "kept",
+        importing.TRANSIENT: "transient",
+    }
     if folder is None:
         folders = importing.SYSTEM if session.system else importing.of_user()
     elif os.path.isdir(folder):
@@ -27,18 +34,27 @@ def import_(session: Session, folder: str | None) -> None:
         folders = importing.Folders(folder, "")
     else:
         raise ClientError(f"'{folder}' is not a directory")
-    names = []
+    outcomes: list[Facts] = []
     failed = []
     for result in importing.import_pools(session.pools, folders):
-        names.append(result.name)
+        outcome: Facts = {
+            "name": result.name,
+            "outcome": words.get(result.outcome),
+            "active": result.active,
+            "error": None,
+        }
+        outcomes.append(outcome)
         if result.error is not None:
             failed.append(result.name)
             result.error.action = f"Failed to import pool '{result.name}'"
-            report(result.error)
+            outcome["error"] = session.report(result.error)
             continue
         active = "; libvirt has it active" if result.active else ""
-        session.say(f"Pool {result.name} {result.outcome}{active}")
-    if not names:
-        session.say(f"There is no pool in {folders.definitions}")
+        session.tell(f"Pool {result.name} {result.outcome}{active}")
+    if not outcomes:
+        session.tell(f"There is no pool in {folders.definitions}")
+    session.result({"folder": folders.definitions, "pools": outcomes})
     if failed:
-        raise ClientError(f"{len(failed)} of {len(names)} pools not imported: {', '.join(failed)}")
+        raise ClientError(
+            f"{len(failed)} of {len(outcomes)} pools not imported: {', '.join(failed)}"
+        )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, report, value
+from storagectl.commands import command, flag, value
 from storagectl.commands.pool_define import build_options
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError
 
 if TYPE_CHECKING:
-    from storagectl.commands.session import Session
+    from storagectl.commands.session import Facts, Session
 
 
 def pool_option(function: Any) -> Any:
@@ -29,7 +29,7 @@ def pool_option(function: Any) -> Any:
 @click.pass_obj
 def pool_build(session: Session, pool: str, no_overwrite: bool, overwrite: bool) -> None:
     session.pools.build(pool, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.say(f"Pool {pool} built")
+    session.done(f"Pool {pool} built", "built", pool=session.pool(pool))
 
 
 @command("pool-start", "Start a pool.", "Failed to start pool {pool}")
@@ -42,7 +42,7 @@ def pool_start(
     session.pools.find(pool)
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     session.pools.start(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.say(f"Pool {pool} started")
+    session.done(f"Pool {pool} started", "started", pool=session.pool(pool))
 
 
 @command(
@@ -53,8 +53,9 @@ def pool_start(
 @pool_option
 @click.pass_obj
 def pool_destroy(session: Session, pool: str) -> None:
+    before = session.pool_before(pool)
     session.pools.stop(pool)
-    session.say(f"Pool {pool} destroyed")
+    session.done(f"Pool {pool} destroyed", "destroyed", pool=session.pool(pool, before))
 
 
 @command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}")
@@ -62,7 +63,7 @@ def pool_destroy(session: Session, pool: str) -> None:
 @click.pass_obj
 def pool_delete(session: Session, pool: str) -> None:
     session.pools.delete(pool)
-    session.say(f"Pool {pool} deleted")
+    session.done(f"Pool {pool} deleted", "deleted", pool=session.pool(pool))
 
 
 @command(
@@ -73,8 +74,9 @@ def pool_delete(session: Session, pool: str) -> None:
 @pool_option
 @click.pass_obj
 def pool_undefine(session: Session, pool: str) -> None:
+    before = session.pool_before(pool)
     session.pools.undefine(pool)
-    session.say(f"Pool {pool} has been undefined")
+    session.done(f"Pool {pool} has been undefined", "undefined", pool=before)
 
 
 @command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}")
@@ -82,7 +84,7 @@ def pool_undefine(session: Session, pool: str) -> None:
 @click.pass_obj
 def pool_refresh(session: Session, pool: str) -> None:
     session.pools.refresh(pool)
-    session.say(f"Pool {pool} refreshed")
+    session.done(f"Pool {pool} refreshed", "refreshed", pool=session.pool(pool))
 
 
 @command("pool-autostart", "Configure a pool to be automatically started at boot.")
@@ -93,7 +95,9 @@ def pool_autostart(session: Session, pool: str, disable: bool) -> None:
     verb = "unmark" if disable else "mark"
     with session.doing(f"failed to {verb} pool {pool} as autostarted"):
         session.pools.set_autostart(pool, not disable)
-    session.say(f"Pool {pool} {verb}ed as autostarted")
+    session.done(
+        f"Pool {pool} {verb}ed as autostarted", f"autostart-{verb}ed", pool=session.pool(pool)
+    )
 
 
 @command("autostart", "Start every inactive pool that is marked as autostarted.")
@@ -102,20 +106,26 @@ def pool_autostart(session: Session, pool: str, disable: bool) -> None:
 def autostart(session: Session, timing: bool) -> None:
     from storagectl.autostart import start_all
 
-    names = []
+    outcomes = []
     failed = []
     with contextlib.closing(start_all(session.pools)) as results:
         for result in results:
-            names.append(result.name)
+            outcome: Facts = {
+                "name": result.name,
+                "started": result.started,
+                "seconds": round(result.seconds, 3),
+                "error": None,
+            }
+            outcomes.append(outcome)
             took = f" in {result.seconds:.1f} s" if timing else ""
             if result.error is not None:
                 failed.append(result.name)
                 result.error.action = f"Failed to autostart storage pool '{result.name}'{took}"
-                report(result.error)
+                outcome["error"] = session.report(result.error)
             elif result.started:
-                session.say(f"Pool {result.name} started{took}")
+                session.tell(f"Pool {result.name} started{took}")
                 sys.stdout.flush()
+    session.result({"pools": outcomes})
     if failed:
-        raise ClientError(
-            f"{len(failed)} of {len(names)} autostarted pools are not active: {', '.join(failed)}"
-        )
+        counts = f"{len(failed)} of {len(outcomes)}"
+        raise ClientError(f"{counts} autostarted pools are not active: {', '.join(failed)}")

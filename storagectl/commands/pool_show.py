@@ -57,7 +57,9 @@ def pool_list(
         and passes(entry.autostart, autostart, no_autostart)
         and (not types or entry.pool.type in types)
     ]
-    if details:
+    if session.json:
+        session.result({"pools": [session.facts.of_pool(entry) for entry in entries]})
+    elif details:
         rows = [detailed(entry) for entry in entries]
         header = (
             "Name", "State", "Autostart", "Persistent", "Capacity", "Allocation", "Available",
@@ -131,6 +133,9 @@ def detailed(entry: Entry) -> tuple[str, ...]:
 @click.pass_obj
 def pool_info(session: Session, pool: str, bytes: bool) -> None:
     entry = session.pools.find(pool)
+    if session.json:
+        session.result({"pool": session.facts.of_pool(entry)})
+        return
     word, state = measured(entry)
     lines = [
         ("Name", output.visible(entry.name)),
@@ -162,7 +167,15 @@ def pool_dumpxml(
     from storagectl.poolxml import format_pool
 
     entry = session.pools.find(pool)
-    show_xml(format_pool(entry.described(inactive=inactive)), xpath, wrap)
+    document = format_pool(entry.described(inactive=inactive))
+    found = show_xml(session, document, xpath, wrap)
+    session.result(
+        lambda: {
+            "xml": document,
+            "found": found,
+            "pool": session.facts.of_pool(entry, inactive=inactive),
+        }
+    )
 
 
 @command("pool-name", "")
@@ -182,6 +195,7 @@ def pool_name(session: Session, pool: str) -> None:
     if entry is None:
         raise PoolNotFound(f"no storage pool with matching uuid '{pool}'", action=action)
     output.write(entry.name + "\n")
+    session.result(lambda: {"pool": session.facts.pool_reference(entry)})
 
 
 @command("pool-uuid", "")
@@ -194,6 +208,7 @@ def pool_uuid(session: Session, pool: str) -> None:
             f"no storage pool with matching name '{pool}'", action=f"failed to get pool '{pool}'"
         )
     output.write(entry.pool.uuid + "\n")
+    session.result(lambda: {"pool": session.facts.pool_reference(entry)})
 
 
 @command(
@@ -205,4 +220,6 @@ def pool_uuid(session: Session, pool: str) -> None:
 def pool_capabilities(session: Session) -> None:
     from storagectl.capabilities import capabilities_xml
 
-    output.write(capabilities_xml() + "\n")
+    document = capabilities_xml()
+    output.write(document + "\n")
+    session.result({"xml": document})

@@ -47,7 +47,11 @@ def show_sources(session: Session, kind: str, wanted: bytes | str | None) -> Non
     from storagectl.poolxml import format_sources
 
     sources = session.pools.find_sources(kind, wanted)
-    output.write(format_sources(sources, POOL_TYPES[kind]))
+    document = format_sources(sources, POOL_TYPES[kind])
+    output.write(document)
+    session.result(
+        lambda: {"xml": document, "sources": [session.facts.of_source(s) for s in sources]}
+    )
 
 
 def source_document(host: str, port: str | None, initiator: str | None) -> str:

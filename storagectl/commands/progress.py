@@ -49,19 +49,22 @@ def moving(progress: bool, no_progress: bool, *, verify: bool = False) -> Iterat
         meter.end()
 
 
-def verified(mover: Mover, name: str) -> str:
-    """Return what was verified, as a line of JSON; a converted image has no checksum."""
-    import json
-
+def verification(mover: Mover) -> dict[str, Any]:
+    """Return what was verified; a converted image has no checksum."""
     digest = mover.digest
-    found = {
-        "volume": name,
+    return {
         "bytes": mover.meter.done,
         "algorithm": digest.name if digest else None,
         "checksum": digest.hexdigest() if digest else None,
         "verified": mover.verified,
     }
-    return json.dumps(found) + "\n"
+
+
+def verified(mover: Mover, name: str) -> str:
+    """Return what was verified of a volume as a line of JSON."""
+    import json
+
+    return json.dumps({"volume": name, **verification(mover)}) + "\n"
 
 
 class Timed(Meter):

@@ -12,6 +12,8 @@ from storagectl.commands.session import exclusive, read_file, read_line
 from storagectl.errors import ClientError, StorageError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from storagectl.commands.session import Session
 
 NO_VALUE = "value in virSecretSetValue must not be NULL"
@@ -26,7 +28,11 @@ def secret_define(session: Session, file: str, validate: bool) -> None:
 
     secret = parse_secret(read_file(file), validated=validate)
     session.pools.secrets.define(secret)
-    session.say(f"Secret {secret.uuid} created")
+    session.done(
+        f"Secret {secret.uuid} created",
+        "defined",
+        secret=lambda: session.facts.of_secret(session.pools.secrets.find(secret.uuid)),
+    )
 
 
 @command("secret-dumpxml", "Output attributes of a secret as an XML dump to stdout.")
@@ -38,7 +44,12 @@ def secret_dumpxml(session: Session, secret: str, xpath: str | None, wrap: bool)
     from storagectl.commands.xml import show_xml
     from storagectl.secrets import format_secret
 
-    show_xml(format_secret(session.pools.secrets.find(secret)), xpath, wrap)
+    definition = session.pools.secrets.find(secret)
+    document = format_secret(definition)
+    found = show_xml(session, document, xpath, wrap)
+    session.result(
+        lambda: {"xml": document, "found": found, "secret": session.facts.of_secret(definition)}
+    )
 
 
 @command("secret-set-value", "Set a secret value.", "Failed to set secret value")
@@ -63,22 +74,22 @@ def secret_set_value(
     exclusive(interactive=interactive, file=file is not None)
     found = session.pools.secrets.find(secret)
     if interactive:
-        given = asked("Enter new value for secret:")
+        given = asked("Enter new value for secret:", sys.stderr if session.json else sys.stdout)
     elif file is not None:
         given = read_file(file)
         given = given if plain else decoded(given)
     elif base64 is not None:
-        sys.stderr.write("error: Passing secret value as command-line argument is insecure!\n")
+        session.warn("error: Passing secret value as command-line argument is insecure!")
         given = decoded(base64.encode("utf-8", "surrogateescape"))
     else:
         raise ClientError("Input secret value is missing")
     if not given:
         raise StorageError(NO_VALUE)
     session.pools.secrets.set_value(found, given)
-    session.say("Secret value set")
+    session.done("Secret value set", "value-set", secret=lambda: session.facts.of_secret(found))
 
 
-def asked(prompt: str) -> bytes:
+def asked(prompt: str, terminal: TextIO) -> bytes:
     """Read a value from the terminal, unseen, or a line from stdin; what ends at once is empty."""
     if not sys.stdin.isatty():
         output.write(prompt)
@@ -87,7 +98,7 @@ def asked(prompt: str) -> bytes:
     from getpass import getpass
 
     try:
-        return getpass(prompt, sys.stdout).encode("utf-8", "surrogateescape")
+        return getpass(prompt, terminal).encode("utf-8", "surrogateescape")
     except EOFError:
         return b""
 
@@ -109,7 +120,13 @@ def decoded(text: bytes) -> bytes:
 @click.pass_obj
 def secret_get_value(session: Session, secret: str, plain: bool) -> None:
     secrets = session.pools.secrets
-    found = secrets.value(secrets.find(secret))
+    definition = secrets.find(secret)
+    found = secrets.value(definition)
+    if session.json:
+        from base64 import b64encode
+
+        session.result({"uuid": definition.uuid, "base64": b64encode(found).decode()})
+        return
     if plain:
         sys.stdout.flush()
         sys.stdout.buffer.write(found)
@@ -128,14 +145,21 @@ def secret_get_value(session: Session, secret: str, plain: bool) -> None:
 def secret_list(
     session: Session, ephemeral: bool, no_ephemeral: bool, private: bool, no_private: bool
 ) -> None:
+    secrets = [
+        secret
+        for secret in session.pools.secrets.all()
+        if chosen(secret.ephemeral, ephemeral, no_ephemeral)
+        and chosen(secret.private, private, no_private)
+    ]
+    if session.json:
+        session.result({"secrets": [session.facts.of_secret(secret) for secret in secrets]})
+        return
     rows = [
         (
             secret.uuid,
             f"{secret.usage_type} {secret.usage}" if secret.usage_type else "Unused",
         )
-        for secret in session.pools.secrets.all()
-        if chosen(secret.ephemeral, ephemeral, no_ephemeral)
-        and chosen(secret.private, private, no_private)
+        for secret in secrets
     ]
     output.write(output.table(("UUID", "Usage"), rows, quiet=session.quiet))
 
@@ -150,5 +174,8 @@ def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:
 @click.pass_obj
 def secret_undefine(session: Session, secret: str) -> None:
     secrets = session.pools.secrets
-    secrets.undefine(secrets.find(secret))
-    session.say(f"Secret {secret} deleted")
+    found = secrets.find(secret)
+    secrets.undefine(found)
+    session.done(
+        f"Secret {secret} deleted", "deleted", secret=lambda: session.facts.of_secret(found)
+    )

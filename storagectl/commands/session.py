@@ -8,7 +8,7 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from storagectl.commands import output
+from storagectl.commands import output, report
 from storagectl.commands.connection import effective, serves_system
 from storagectl.errors import ClientError, StorageError
 from storagectl.host import Host
@@ -16,9 +16,13 @@ from storagectl.pools import Pools
 from storagectl.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
-    from storagectl.volumes import Volumes
+    from storagectl.commands.document import Document
+    from storagectl.volumes import Found, Volumes
+
+    Facts = dict[str, object]
 
 
 class Settings:
@@ -30,6 +34,7 @@ class Settings:
         self.readonly = False
         self.quiet = False
         self.timing = False
+        self.json = False
         self.interactive = False
         self.ended = False
 
@@ -41,10 +46,19 @@ class Settings:
 class Session:
     """One run of one command; the next one looks at the machine anew."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, json: bool = False) -> None:
         self.settings = settings
         self.quiet = settings.quiet
+        self.json = json
         self.has_data_on_stdout = False
+        self.document: Document | None = None
+
+    def begin(self, command: str | None) -> None:
+        """Print nothing from now on but a JSON document in the end, where that is asked for."""
+        if self.json:
+            from storagectl.commands.document import Document
+
+            self.document = Document(command)
 
     def connect(self) -> None:
         """Find the folders of the pools.  Raises: StorageError for a URI that is not served."""
@@ -65,6 +79,81 @@ class Session:
         if not self.quiet:
             output.write(words + "\n")
 
+    def tell(self, words: str) -> None:
+        """Print a line that JSON leaves out, because its document says the same."""
+        if not self.json:
+            self.say(words)
+
+    @property
+    def facts(self) -> ModuleType:
+        """What makes data of pools and volumes: storagectl.facts, imported only here."""
+        from storagectl import facts
+
+        return facts
+
+    def result(self, facts: Facts | Callable[[], Facts]) -> None:
+        """Answer with facts, or what a function returns, where JSON is asked for.
+
+        They stand in the place of what the command prints.
+        """
+        if self.document is not None:
+            self.document.result = facts() if callable(facts) else facts
+
+    def done(self, words: str, did: str, **facts: object) -> None:
+        """Tell what was done: in words, or in JSON as one fixed word and what it was done to.
+
+        A fact may be a function that finds it: only JSON asks it.
+        """
+        self.tell(words)
+        self.done_silently(did, **facts)
+
+    def done_silently(self, did: str, **facts: object) -> None:
+        """Tell in JSON what was done by a command that has no words for it."""
+        if self.document is not None:
+            found = {name: fact() if callable(fact) else fact for name, fact in facts.items()}
+            self.result({"did": did, **found})
+
+    def pool(self, key: str, before: Facts | None = None) -> Callable[[], Facts]:
+        """Return what finds the facts of a pool after a change.
+
+        `before` is what there is to say of one that may be gone by then.
+        """
+        return lambda: self.facts.changed_pool(self.pools, key, before)
+
+    def volume(self, name: str, pool: str) -> Callable[[], Facts]:
+        """Return what finds the facts of a volume after it was made or changed."""
+        return lambda: self.facts.changed_volume(self.volumes, name, pool)
+
+    def pool_before(self, key: str) -> Facts | None:
+        """Return what a pool is called that is about to go; None without JSON."""
+        return self.facts.pool_reference(self.pools.find(key)) if self.json else None
+
+    def volume_before(self, found: Found) -> Facts | None:
+        """Return what a volume is called that is about to go; None without JSON."""
+        return self.facts.volume_reference(found.volume, found.entry) if self.json else None
+
+    def warn(self, line: str) -> None:
+        """Print a line on stderr that JSON has among its warnings."""
+        from storagectl.store import warned
+
+        sys.stderr.write(line + "\n")
+        warned.append(line)
+
+    def report(self, error: StorageError) -> Facts | None:
+        """Print an error after which the command goes on.  Returns: its facts, for JSON."""
+        report(error)
+        if not self.json:
+            return None
+        from storagectl.commands.document import error_facts
+
+        return error_facts(error)
+
+    def fail(self, error: StorageError) -> None:
+        """Print the error that ends a command, and keep it for JSON."""
+        report(error)
+        if self.document is not None:
+            self.document.fail(error)
+
     @contextlib.contextmanager
     def doing(self, action: str) -> Iterator[None]:
         """Name what the block tries, for the first line of its errors."""
@@ -75,11 +164,16 @@ class Session:
                 error.action = action
             raise
 
-    def finish(self, seconds: float) -> None:
-        """End a command's output as virsh does, with an empty line or the time it took."""
-        if self.has_data_on_stdout:
+    def finish(self, seconds: float, *, succeeded: bool) -> None:
+        """End a command's output: with its document, an empty line or the time it took."""
+        if self.document is not None:
+            if self.settings.timing:
+                self.document.seconds = seconds
+            stream = sys.stderr if self.has_data_on_stdout else sys.stdout
+            self.document.end(stream, succeeded=succeeded)
+        elif self.has_data_on_stdout or self.settings.ended:
             return
-        if self.settings.timing:
+        elif self.settings.timing:
             output.write(f"\n(Time: {output.decimal(seconds * 1000, 3)} ms)\n\n")
         else:
             self.say("")

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from storagectl.commands import report
-from storagectl.commands.cli import perform
+from storagectl.commands.cli import asks_for_json, perform
 from storagectl.commands.options import history_size
 from storagectl.commands.reader import read, split
 from storagectl.commands.session import read_line
@@ -38,9 +38,13 @@ def converse(settings: Settings) -> None:
         history = history_size()
     except ClientError as error:
         report(error)
-    if not settings.quiet:
+    plain = not settings.json
+    if plain and not settings.quiet:
         sys.stdout.write(WELCOME)
-    ask = asking_on_terminal(settings, history) if on_terminal() else ask_plainly
+    if on_terminal():
+        ask = asking_on_terminal(settings, history)
+    else:
+        ask = ask_plainly if plain else ask_silently
     while not settings.ended:
         try:
             line = ask("storagectl > " if settings.readonly else "storagectl # ")
@@ -51,7 +55,8 @@ def converse(settings: Settings) -> None:
             if not on_terminal():
                 raise
             sys.stdout.write("\n")
-    sys.stdout.write("\n")
+    if plain:
+        sys.stdout.write("\n")
 
 
 def run(line: str, settings: Settings) -> None:
@@ -60,6 +65,10 @@ def run(line: str, settings: Settings) -> None:
         calls = read(split(line))
     except UsageError as error:
         report(error)
+        if settings.json or asks_for_json([line]):
+            from storagectl.commands import document
+
+            document.refuse(error)
     else:
         perform(calls, settings)
 
@@ -73,12 +82,16 @@ def ask_plainly(prompt: str) -> str | None:
     """Return the next line of stdin, shown after the prompt as virsh does; None at the end."""
     sys.stdout.write(prompt)
     sys.stdout.flush()
+    line = ask_silently(prompt)
+    if line is not None:
+        sys.stdout.write(line + "\n")
+    return line
+
+
+def ask_silently(prompt: str) -> str | None:
+    """Return the next line of stdin, None at the end; nothing is shown but the answers."""
     line = read_line(b"\r\n")
-    if line is None:
-        return None
-    shown = os.fsdecode(line.replace(b"\0", b""))
-    sys.stdout.write(shown + "\n")
-    return shown
+    return None if line is None else os.fsdecode(line.replace(b"\0", b""))
 
 
 def asking_on_terminal(settings: Settings, history: int | None) -> Callable[[str], str | None]:

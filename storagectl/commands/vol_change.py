@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storagectl.commands import command, flag, output, value
-from storagectl.commands.progress import moving, progress_options, verified, verify_option
+from storagectl.commands.progress import (
+    moving,
+    progress_options,
+    verification,
+    verified,
+    verify_option,
+)
 from storagectl.commands.vol_options import allow_backing_option
 from storagectl.commands.vol_show import volume_options
 from storagectl.errors import ClientError, StorageError
@@ -32,8 +38,9 @@ STANDARD = "-"
 )
 @click.pass_obj
 def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: bool) -> None:
-    session.volumes.delete(session.volumes.find(vol, pool), snapshots=delete_snapshots)
-    session.say(f"Vol {vol} deleted")
+    found = session.volumes.find(vol, pool)
+    session.volumes.delete(found, snapshots=delete_snapshots)
+    session.done(f"Vol {vol} deleted", "deleted", volume=session.volume_before(found))
 
 
 @command("vol-rename", "Rename a vol.", "Failed to rename vol {vol} to {newname}")
@@ -42,8 +49,14 @@ def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: b
 @value("pool", "pool name or uuid")
 @click.pass_obj
 def vol_rename(session: Session, vol: str, newname: str, pool: str | None) -> None:
-    session.volumes.rename(session.volumes.find(vol, pool), newname)
-    session.say(f"Vol {vol} renamed to {newname}")
+    found = session.volumes.find(vol, pool)
+    session.volumes.rename(found, newname)
+    session.done(
+        f"Vol {vol} renamed to {newname}",
+        "renamed",
+        before=session.volume_before(found),
+        volume=session.volume(newname, found.entry.name),
+    )
 
 
 @command(
@@ -88,7 +101,12 @@ def vol_resize(
             allocate=allocate,
             allow_backing=allow_backing,
         )
-    session.say(f"Size of volume '{name}' successfully changed {how} {shown}")
+    session.done(
+        f"Size of volume '{name}' successfully changed {how} {shown}",
+        "resized",
+        capacity_before=found.volume.capacity,
+        volume=session.volume(name, found.entry.name),
+    )
 
 
 def window_options(verb: str, preposition: str) -> Callable[[Any], Any]:
@@ -145,6 +163,12 @@ def vol_upload(
             length=(length or 0) % 2**64,
             sparse=sparse,
         )
+    session.done_silently(
+        "uploaded",
+        bytes=mover.meter.done,
+        verification=verification(mover) if verify else None,
+        volume=session.volume(found.volume.name, found.entry.name),
+    )
     if verify:
         output.write(verified(mover, found.volume.name))
 
@@ -192,7 +216,14 @@ def vol_download(
                 sparse=sparse,
                 in_order=to_stdout,
             )
-    if verify:
+    session.done_silently(
+        "downloaded",
+        bytes=mover.meter.done,
+        verification=verification(mover) if verify else None,
+        file=None if to_stdout else file,
+        volume=session.volume(found.volume.name, found.entry.name),
+    )
+    if verify and not session.json:
         line = verified(mover, found.volume.name)
         if to_stdout:
             sys.stderr.write(line)
@@ -224,4 +255,9 @@ def vol_wipe(
         raise ClientError(f"Unsupported algorithm '{algorithm}'")
     with moving(progress, no_progress) as mover:
         session.volumes.wipe(found, algorithm or "zero", mover)
-    session.say(f"Vol {vol} wiped")
+    session.done(
+        f"Vol {vol} wiped",
+        "wiped",
+        algorithm=algorithm or "zero",
+        volume=session.volume(found.volume.name, found.entry.name),
+    )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import command, flag, output, value
-from storagectl.commands.progress import moving, progress_options, verified, verify_option
+from storagectl.commands.progress import (
+    moving,
+    progress_options,
+    verification,
+    verified,
+    verify_option,
+)
 from storagectl.commands.session import exclusive, read_file
 from storagectl.commands.vol_options import (
     allow_backing_option,
@@ -42,7 +48,11 @@ def vol_create(
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     volume = parse_volume(read_file(file), row, capacity_optional=False, validated=validate)
     session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
-    session.say(f"Vol {volume.name} created from {file}")
+    session.done(
+        f"Vol {volume.name} created from {file}",
+        "created",
+        volume=session.volume(volume.name, pool),
+    )
 
 
 @command("vol-create-as", "Create a vol.", "Failed to create vol {name}")
@@ -104,11 +114,12 @@ def vol_create_as(
     document = "\n".join([*lines, "</volume>", ""])
     if print_xml:
         output.write(document)
+        session.result({"xml": document})
         return
     volume = parse_volume(document, POOL_TYPES[entry.pool.type], capacity_optional=False)
     session.volumes.give(pool, volume, wanted)
     session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
-    session.say(f"Vol {name} created")
+    session.done(f"Vol {name} created", "created", volume=session.volume(name, pool))
 
 
 @command(
@@ -171,7 +182,13 @@ def vol_create_from(
             reflink=reflink,
             allow_backing=allow_backing,
         )
-    session.say(f"Vol {volume.name} created from input vol {source.volume.name}")
+    session.done(
+        f"Vol {volume.name} created from input vol {source.volume.name}",
+        "created",
+        source=session.volume_before(source),
+        verification=verification(mover) if verify else None,
+        volume=session.volume(volume.name, pool),
+    )
     if verify:
         output.write(verified(mover, volume.name))
 
@@ -234,7 +251,9 @@ def vol_clone(
         from storagectl.volxml import format_volume
 
         row = POOL_TYPES[source.entry.pool.type]
-        output.write(renamed(format_volume(volume.replace(name=source.volume.name), row), newname))
+        document = renamed(format_volume(volume.replace(name=source.volume.name), row), newname)
+        output.write(document)
+        session.result({"xml": document})
         return
     with moving(progress, no_progress, verify=verify) as mover:
         if linked:
@@ -249,6 +268,12 @@ def vol_clone(
                 reflink=reflink,
                 allow_backing=allow_backing,
             )
-    session.say(f"Vol {newname} cloned from {source.volume.name}")
+    session.done(
+        f"Vol {newname} cloned from {source.volume.name}",
+        "cloned",
+        source=session.volume_before(source),
+        verification=verification(mover) if verify else None,
+        volume=session.volume(newname, home),
+    )
     if verify:
         output.write(verified(mover, newname))

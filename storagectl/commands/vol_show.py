@@ -29,7 +29,11 @@ def volume_options(words: str) -> Callable[[Any], Any]:
 @flag("details", "display extended details for volumes")
 @click.pass_obj
 def vol_list(session: Session, pool: str, details: bool) -> None:
-    found = session.volumes.all(pool, details=details)
+    found = session.volumes.all(pool, details=details or session.json)
+    if session.json:
+        entry = session.pools.find(pool)
+        session.result({"volumes": [session.facts.of_volume(v, entry) for v in found]})
+        return
     if details:
         header: tuple[str, ...] = ("Name", "Path", "Type", "Capacity", "Allocation")
         rows: list[tuple[str, ...]] = [
@@ -48,7 +52,9 @@ def vol_list(session: Session, pool: str, details: bool) -> None:
 @flag("physical", "return the physical size of the volume in allocation field")
 @click.pass_obj
 def vol_info(session: Session, vol: str, pool: str | None, bytes: bool, physical: bool) -> None:
-    volume = session.volumes.find(vol, pool).volume
+    found = session.volumes.find(vol, pool)
+    volume = found.volume
+    session.result(lambda: {"volume": session.facts.of_volume(volume, found.entry)})
     second = ("Physical", volume.physical) if physical else ("Allocation", volume.allocation)
     lines = [("Name", output.visible(volume.name)), ("Type", volume.type)]
     for label, number in (("Capacity", volume.capacity), second):
@@ -69,21 +75,33 @@ def vol_dumpxml(
     from storagectl.volxml import format_volume
 
     found = session.volumes.find(vol, pool)
-    show_xml(format_volume(found.volume, POOL_TYPES[found.entry.pool.type]), xpath, wrap)
+    document = format_volume(found.volume, POOL_TYPES[found.entry.pool.type])
+    nodes = show_xml(session, document, xpath, wrap)
+    session.result(
+        lambda: {
+            "xml": document,
+            "found": nodes,
+            "volume": session.facts.of_volume(found.volume, found.entry),
+        }
+    )
 
 
 @command("vol-path", "")
 @volume_options("volume name or key")
 @click.pass_obj
 def vol_path(session: Session, vol: str, pool: str | None) -> None:
-    output.write(session.volumes.find(vol, pool).volume.path + "\n")
+    found = session.volumes.find(vol, pool)
+    output.write(found.volume.path + "\n")
+    session.result(lambda: {"volume": session.volume_before(found)})
 
 
 @command("vol-key", "")
 @volume_options("volume name or path")
 @click.pass_obj
 def vol_key(session: Session, vol: str, pool: str | None) -> None:
-    output.write(session.volumes.find(vol, pool).volume.key + "\n")
+    found = session.volumes.find(vol, pool)
+    output.write(found.volume.key + "\n")
+    session.result(lambda: {"volume": session.volume_before(found)})
 
 
 @command("vol-name", "")
@@ -92,6 +110,7 @@ def vol_key(session: Session, vol: str, pool: str | None) -> None:
 def vol_name(session: Session, vol: str) -> None:
     found = session.volumes.find(vol, None, pool_option=None)
     output.write(found.volume.name + "\n")
+    session.result(lambda: {"volume": session.volume_before(found)})
 
 
 @command("vol-pool", "")
@@ -99,5 +118,12 @@ def vol_name(session: Session, vol: str) -> None:
 @flag("uuid", "return the pool uuid rather than pool name")
 @click.pass_obj
 def vol_pool(session: Session, vol: str, uuid: bool) -> None:
-    entry = session.volumes.find(vol, None, pool_option=None).entry
+    found = session.volumes.find(vol, None, pool_option=None)
+    entry = found.entry
     output.write((entry.pool.uuid if uuid else entry.name) + "\n")
+    session.result(
+        lambda: {
+            "pool": session.facts.pool_reference(entry),
+            "volume": session.volume_before(found),
+        }
+    )

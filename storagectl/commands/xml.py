@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storagectl.commands import output
 from storagectl.errors import InternalError
 
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
 
-def show_xml(document: str, xpath: str | None, wrap: bool) -> None:
+
+def show_xml(session: Session, document: str, xpath: str | None, wrap: bool) -> list[str] | None:
     """Print a document, or each node that `xpath` finds as libxml2 writes it.
 
     With `wrap` the nodes stand inside one <nodes> element.  An expression that is
     not XPath is reported on stderr and is no failure, as in virsh.
+    Returns: what was found, None where nothing was looked for.
     Source: libvirt 9.0.0 virshDumpXML in tools/virsh-util.c.
     """
     if xpath is None:
         output.write(document)
-        return
+        return None
     from lxml import etree
 
     root = parsed(document)
@@ -27,14 +30,15 @@ def show_xml(document: str, xpath: str | None, wrap: bool) -> None:
     try:
         found: Any = root.getroottree().xpath(xpath, namespaces=prefixes)
     except (etree.XPathError, ValueError) as error:
-        sys.stderr.write(f"XPath error : {error}\n")
-        return
+        session.warn(f"XPath error : {error}")
+        return []
     if not isinstance(found, list):
         raise InternalError(f"Incorrect xpath '{xpath}'")
     found = [node for node in found if not isinstance(node, tuple)]  # namespace declarations
     if not wrap:
-        output.write("".join(f"{as_text(node)}\n" for node in found))
-        return
+        texts = [as_text(node) for node in found]
+        output.write("".join(f"{text}\n" for text in texts))
+        return texts
     nodes = etree.Element("nodes")
     for node in found:
         if isinstance(node, etree._Element):
@@ -45,7 +49,9 @@ def show_xml(document: str, xpath: str | None, wrap: bool) -> None:
             nodes[-1].tail = (nodes[-1].tail or "") + node
         else:
             nodes.text = (nodes.text or "") + node
-    output.write(etree.tostring(nodes, encoding="unicode", pretty_print=True))
+    text = etree.tostring(nodes, encoding="unicode", pretty_print=True)
+    output.write(text)
+    return [text]
 
 
 def parsed(document: str) -> Any:

@@ -269,7 +269,7 @@ def test_position_and_name_mean_the_same(name: str, data: st.DataObject) -> None
     words = [data.draw(st.text(min_size=1, max_size=5)) for _ in values]
     by_name = [f"--{option_name(p)}={word}" for p, word in zip(values, words, strict=True)]
     assert made.named(by_name) == by_name
-    assert made.named(data.draw(st.permutations(by_name))) is not None
+    assert set(made.named(data.draw(st.permutations(by_name)))) == set(by_name)
     # An option that may be repeated takes all that follows.
     if not any(p.multiple for p in values):
         assert made.named(["--", *words]) == by_name
@@ -284,7 +284,7 @@ def test_any_words_are_read_or_refused(name: str, words: list[str]) -> None:
         given_words = made.named(words)
     except UsageError:
         return
-    if given_words is not None:
+    if "--help" not in given_words:
         names = [word.partition("=")[0] for word in given_words]
         assert set(names) <= {
             f"--{option_name(p)}" for p in made.params if isinstance(p, Flag | Value)
