@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from storagectl.commands import output
+from storagectl.commands.hints import hint_of
 from storagectl.errors import StorageError, ToolFailed
 from storagectl.store import warned
 
@@ -32,7 +33,7 @@ def error_facts(error: StorageError) -> dict[str, Any]:
         "code": code(type(error)),
         "action": error.action or None,
         "message": "\n".join(lines[1:] if error.action else lines),
-        "hint": error.hint or None,
+        "hint": hint_of(error) or None,
     }
     if isinstance(error, ToolFailed):
         facts["tool"] = {
