@@ -53,7 +53,7 @@ SPECIAL = {
     ("vol-pool", "vol"): "file",
 }
 NEEDS_INACTIVE = ("pool-start", "pool-undefine", "pool-delete", "pool-build")
-NEEDS_ACTIVE = ("pool-destroy", "pool-refresh")
+NEEDS_ACTIVE = ("pool-destroy", "pool-refresh", "pool-stop")
 
 
 def words() -> dict[str, list[str]]:

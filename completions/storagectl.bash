@@ -5,7 +5,7 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-info pool-list pool-name pool-refresh pool-start pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-wipe'
 _storagectl_program_options='-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
@@ -19,23 +19,25 @@ _storagectl_options() { # COMMAND: sets options
         help) options='command:text json:flag' ;;
         import) options='folder:text json:flag' ;;
         pool-autostart) options='pool:pool-all disable:flag json:flag' ;;
-        pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag json:flag' ;;
+        pool-build) options='pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag json:flag' ;;
         pool-capabilities) options='json:flag' ;;
         pool-create) options='file:file build:flag no-overwrite:flag overwrite:flag json:flag' ;;
         pool-create-as) options='name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag' ;;
         pool-define) options='file:file validate:flag json:flag' ;;
-        pool-define-as) options='name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text json:flag' ;;
-        pool-delete) options='pool:pool-inactive json:flag' ;;
-        pool-destroy) options='pool:pool-active json:flag' ;;
+        pool-define-as) options='name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag' ;;
+        pool-delete) options='pool:pool-inactive if-exists:flag json:flag' ;;
+        pool-destroy) options='pool:pool-active if-active:flag json:flag' ;;
         pool-dumpxml) options='pool:pool-all inactive:flag xpath:text= wrap:flag json:flag' ;;
         pool-edit) options='pool:pool-all json:flag' ;;
         pool-event) options='pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag' ;;
+        pool-exists) options='pool:pool-all json:flag' ;;
         pool-info) options='pool:pool-all bytes:flag json:flag' ;;
         pool-list) options='inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag json:flag' ;;
         pool-name) options='pool:pool-uuid json:flag' ;;
-        pool-refresh) options='pool:pool-active json:flag' ;;
-        pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag json:flag' ;;
-        pool-undefine) options='pool:pool-inactive json:flag' ;;
+        pool-refresh) options='pool:pool-active if-active:flag json:flag' ;;
+        pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag' ;;
+        pool-stop) options='pool:pool-active if-active:flag json:flag' ;;
+        pool-undefine) options='pool:pool-inactive if-exists:flag forget:flag json:flag' ;;
         pool-uuid) options='pool:pool-all json:flag' ;;
         pwd) options='json:flag' ;;
         quit) options='json:flag' ;;
@@ -46,13 +48,14 @@ _storagectl_options() { # COMMAND: sets options
         secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text json:flag' ;;
         secret-undefine) options='secret:text json:flag' ;;
         uri) options='json:flag' ;;
-        vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag json:flag' ;;
+        vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag' ;;
         vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag' ;;
-        vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag json:flag' ;;
+        vol-create-as) options='pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag if-missing:flag json:flag' ;;
         vol-create-from) options='pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag json:flag' ;;
-        vol-delete) options='vol:volume-pool pool:pool-active delete-snapshots:flag json:flag' ;;
+        vol-delete) options='vol:volume-pool pool:pool-active delete-snapshots:flag if-exists:flag json:flag' ;;
         vol-download) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag' ;;
         vol-dumpxml) options='vol:volume-pool pool:pool-active xpath:text= wrap:flag json:flag' ;;
+        vol-exists) options='vol:volume-pool pool:pool-active json:flag' ;;
         vol-info) options='vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag' ;;
         vol-key) options='vol:volume-pool pool:pool-active json:flag' ;;
         vol-list) options='pool:pool-active details:flag json:flag' ;;

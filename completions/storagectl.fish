@@ -26,11 +26,13 @@ function __storagectl_commands
     printf '%s\t%s\n' pool-dumpxml 'pool information in XML'
     printf '%s\t%s\n' pool-edit 'edit XML configuration for a storage pool'
     printf '%s\t%s\n' pool-event 'Storage Pool Events'
+    printf '%s\t%s\n' pool-exists 'tell by the exit status whether there is a pool'
     printf '%s\t%s\n' pool-info 'storage pool information'
     printf '%s\t%s\n' pool-list 'list pools'
     printf '%s\t%s\n' pool-name 'convert a pool UUID to pool name'
     printf '%s\t%s\n' pool-refresh 'refresh a pool'
     printf '%s\t%s\n' pool-start 'start a (previously defined) inactive pool'
+    printf '%s\t%s\n' pool-stop 'stop a pool; its data stays'
     printf '%s\t%s\n' pool-undefine 'undefine an inactive pool'
     printf '%s\t%s\n' pool-uuid 'convert a pool name to pool UUID'
     printf '%s\t%s\n' pwd 'print the current directory'
@@ -49,6 +51,7 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-delete 'delete a vol'
     printf '%s\t%s\n' vol-download 'download volume contents to a file'
     printf '%s\t%s\n' vol-dumpxml 'vol information in XML'
+    printf '%s\t%s\n' vol-exists 'tell by the exit status whether there is a vol'
     printf '%s\t%s\n' vol-info 'storage vol information'
     printf '%s\t%s\n' vol-key 'returns the volume key for a given volume name or path'
     printf '%s\t%s\n' vol-list 'list vols'
@@ -86,7 +89,7 @@ function __storagectl_options --argument-names command
         case pool-autostart
             printf '%s\n' pool:pool-all disable:flag json:flag
         case pool-build
-            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag json:flag
+            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag json:flag
         case pool-capabilities
             printf '%s\n' json:flag
         case pool-create
@@ -96,17 +99,19 @@ function __storagectl_options --argument-names command
         case pool-define
             printf '%s\n' file:file validate:flag json:flag
         case pool-define-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text json:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag
         case pool-delete
-            printf '%s\n' pool:pool-inactive json:flag
+            printf '%s\n' pool:pool-inactive if-exists:flag json:flag
         case pool-destroy
-            printf '%s\n' pool:pool-active json:flag
+            printf '%s\n' pool:pool-active if-active:flag json:flag
         case pool-dumpxml
             printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag json:flag
         case pool-edit
             printf '%s\n' pool:pool-all json:flag
         case pool-event
             printf '%s\n' pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag
+        case pool-exists
+            printf '%s\n' pool:pool-all json:flag
         case pool-info
             printf '%s\n' pool:pool-all bytes:flag json:flag
         case pool-list
@@ -114,11 +119,13 @@ function __storagectl_options --argument-names command
         case pool-name
             printf '%s\n' pool:pool-uuid json:flag
         case pool-refresh
-            printf '%s\n' pool:pool-active json:flag
+            printf '%s\n' pool:pool-active if-active:flag json:flag
         case pool-start
-            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag json:flag
+            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag
+        case pool-stop
+            printf '%s\n' pool:pool-active if-active:flag json:flag
         case pool-undefine
-            printf '%s\n' pool:pool-inactive json:flag
+            printf '%s\n' pool:pool-inactive if-exists:flag forget:flag json:flag
         case pool-uuid
             printf '%s\n' pool:pool-all json:flag
         case pwd
@@ -140,19 +147,21 @@ function __storagectl_options --argument-names command
         case uri
             printf '%s\n' json:flag
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag json:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag
         case vol-create
             printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag
         case vol-create-as
-            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag json:flag
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag if-missing:flag json:flag
         case vol-create-from
             printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag json:flag
         case vol-delete
-            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag if-exists:flag json:flag
         case vol-download
             printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
         case vol-dumpxml
             printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag json:flag
+        case vol-exists
+            printf '%s\n' vol:volume-pool pool:pool-active json:flag
         case vol-info
             printf '%s\n' vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag
         case vol-key

@@ -155,11 +155,22 @@ class VolumeNotFound(StorageError):
     prefix = "Storage volume not found: "
 
 
+class VolumeElsewhere(ClientError):
+    """A volume was found, in another pool than the one that was named."""
+
+
 class VolumeExists(StorageError):
     """A volume has the name that another is to have."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"storage volume '{name}' exists already")
+
+
+class VolumeNameTaken(InternalError):
+    """What libvirt says in place of VolumeExists where content comes from another volume."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"storage volume name '{name}' already in use.")
 
 
 class ProbeFailed(StorageError):

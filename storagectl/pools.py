@@ -159,12 +159,16 @@ class Pools:
         entry = self.by_uuid(key) if len(key) == UUID_LENGTH else None
         entry = entry or self.by_name(key)
         if entry is None:
-            raise PoolNotFound(
-                f"no storage pool with matching name '{key}'",
-                action=f"failed to get pool '{key}'",
-                mistyped=Mistyped(key, self.store.names),
-            )
+            raise no_such_pool(self.store, key)
         return entry
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is a pool of that name or UUID."""
+        try:
+            self.find(key)
+        except PoolNotFound:
+            return False
+        return True
 
     @contextlib.contextmanager
     def changing(self, key: str, function: str) -> Iterator[Entry]:
@@ -184,14 +188,20 @@ class Pools:
         with self.store.lock_for_volumes(name):
             yield self.find(name)
 
-    def define(self, pool: Pool) -> None:
-        """Keep a definition, also of a pool that is running with another one."""
+    def define(self, pool: Pool, *, if_missing: bool = False) -> bool:
+        """Keep a definition, also of a pool that is running with another one.
+
+        Returns: False where `if_missing` and one of that name is defined.
+        """
         self.store.require_writable("virStoragePoolDefineXML")
         backends.load(pool, self.host)
         with self.store.lock(pool.name), self.store.registry():
+            if if_missing and self.store.definition(pool.name) is not None:
+                return False
             self._require_unique(pool, starting=False)
             self.store.define(pool)
             self.events.tell(pool, events.DEFINED)
+            return True
 
     def create(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
         """Start a pool that need not be defined; it is forgotten when it stops."""
@@ -203,31 +213,38 @@ class Pools:
                 self.store.mark_started(pool)
             self._bring_up(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
 
-    def start(self, key: str, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
-        """Start an inactive pool, after building it where that is asked for."""
+    def start(
+        self,
+        key: str,
+        *,
+        build: bool,
+        overwrite: bool,
+        no_overwrite: bool,
+        if_inactive: bool = False,
+    ) -> bool:
+        """Start an inactive pool, after building it where that is asked for.
+
+        Returns: False where `if_inactive` and it is active.
+        """
         with self.changing(key, "virStoragePoolCreate") as entry:
             if entry.active:
+                if if_inactive:
+                    return False
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
-            self._start(entry, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+            backends.load(entry.pool, self.host)
+            self.store.mark_started(entry.pool)
+            self._bring_up(
+                entry.pool,
+                build=build,
+                overwrite=overwrite,
+                no_overwrite=no_overwrite,
+                before=entry.marker,
+            )
+            return True
 
     def start_if_inactive(self, key: str) -> bool:
         """Start a pool unless it is active.  Returns: whether it was not."""
-        with self.changing(key, "virStoragePoolCreate") as entry:
-            if not entry.active:
-                self._start(entry, build=False, overwrite=False, no_overwrite=False)
-                return True
-        return False
-
-    def _start(self, entry: Entry, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
-        backends.load(entry.pool, self.host)
-        self.store.mark_started(entry.pool)
-        self._bring_up(
-            entry.pool,
-            build=build,
-            overwrite=overwrite,
-            no_overwrite=no_overwrite,
-            before=entry.marker,
-        )
+        return self.start(key, build=False, overwrite=False, no_overwrite=False, if_inactive=True)
 
     def _bring_up(
         self,
@@ -274,18 +291,36 @@ class Pools:
         if self.store.marker(pool.name) == pool:
             self.store.mark_started(settled)
 
-    def stop(self, key: str) -> None:
-        """Stop a running pool.  Data stays; a transient pool is forgotten."""
-        with self.changing(key, "virStoragePoolDestroy") as entry:
-            entry.require_active()
-            entry.backend.stop()
-            self.store.mark_stopped(entry.name)
-            self.events.tell(entry.pool, events.STOPPED)
+    def stop(self, key: str, *, if_active: bool = False) -> Entry | None:
+        """Stop a running pool.  Data stays; a transient pool is forgotten.
 
-    def build(self, key: str, *, overwrite: bool, no_overwrite: bool) -> None:
-        """Build the source or target of an inactive pool."""
+        Returns: what was stopped, None where `if_active` and nothing of that name runs.
+        """
+        try:
+            with self.changing(key, "virStoragePoolDestroy") as entry:
+                if if_active and not entry.active:
+                    return None
+                entry.require_active()
+                entry.backend.stop()
+                self.store.mark_stopped(entry.name)
+                self.events.tell(entry.pool, events.STOPPED)
+                return entry
+        except PoolNotFound:
+            if not if_active:
+                raise
+            return None
+
+    def build(
+        self, key: str, *, overwrite: bool, no_overwrite: bool, if_inactive: bool = False
+    ) -> bool:
+        """Build the source or target of an inactive pool.
+
+        Returns: False where `if_inactive` and it is active.
+        """
         with self.changing(key, "virStoragePoolBuild") as entry:
             if entry.active:
+                if if_inactive:
+                    return False
                 raise OperationInvalid(f"storage pool '{entry.name}' is already active")
             if overwrite and no_overwrite:
                 raise StorageError(
@@ -296,6 +331,7 @@ class Pools:
             entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             self._settle(entry.backend)
             self.events.tell(entry.pool, events.CREATED)
+            return True
 
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""
@@ -314,14 +350,52 @@ class Pools:
             self.store.undefine(entry.name)
             self.events.tell(entry.pool, events.UNDEFINED)
 
-    def refresh(self, key: str) -> None:
-        """Look at a running pool anew; nothing is cached, so this only checks it."""
-        self.find(key)
-        self.store.require_writable("virStoragePoolRefresh")
-        with self.using(key) as entry:
-            entry.require_active()
-            entry.backend.refresh()
-            self.events.tell(entry.pool, events.REFRESHED)
+    def forget(self, key: str) -> Backend:
+        """Drop a pool from our books, running or not, without touching anything of the host's.
+
+        The host is not asked whether it runs: it may hang.  Returns: the pool as it was.
+        Raises: PoolNotFound.
+        """
+        name = self._known(key).name
+        self.store.require_writable("virStoragePoolUndefine")
+        with self.store.lock(name), self.store.registry():
+            pool = self._known(name)
+            self.store.mark_stopped(name)
+            if self.store.definition(name) is not None:
+                self.store.undefine(name)
+            self.events.tell(pool, events.UNDEFINED)
+        return backends.load(pool, self.host)
+
+    def _known(self, key: str) -> Pool:
+        """Return what our books say of a pool, the running definition first."""
+        known = [self.store.marker(n) or self.store.definition(n) for n in self.store.names()]
+        found = [pool for pool in known if pool is not None]
+        by_uuid = (pool for pool in found if pool.uuid == key.lower())
+        by_name = (pool for pool in found if pool.name == key)
+        pool = next(by_uuid, None) or next(by_name, None)
+        if pool is None:
+            raise no_such_pool(self.store, key)
+        return pool
+
+    def refresh(self, key: str, *, if_active: bool = False) -> bool:
+        """Look at a running pool anew; nothing is cached, so this only checks it.
+
+        Returns: False where `if_active` and nothing of that name runs.
+        """
+        try:
+            self.find(key)
+            self.store.require_writable("virStoragePoolRefresh")
+            with self.using(key) as entry:
+                if if_active and not entry.active:
+                    return False
+                entry.require_active()
+                entry.backend.refresh()
+                self.events.tell(entry.pool, events.REFRESHED)
+                return True
+        except PoolNotFound:
+            if not if_active:
+                raise
+            return False
 
     def set_autostart(self, key: str, wanted: bool) -> None:
         """Say whether a pool is started at boot."""
@@ -370,7 +444,10 @@ class Pools:
         entries = self.all()
         for other in entries:
             if other.name != pool.name and self._share_source(pool, other.pool):
-                raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
+                raise OperationFailed(
+                    f"Storage source conflict with pool: '{other.name}'",
+                    hint=how_to_use(other),
+                )
         for other in entries:
             if other.pool.uuid != pool.uuid:
                 continue
@@ -386,6 +463,25 @@ class Pools:
                 raise OperationFailed(
                     f"pool '{other.name}' already exists with uuid {other.pool.uuid}"
                 )
+
+
+def no_such_pool(store: Store, key: str) -> PoolNotFound:
+    return PoolNotFound(
+        f"no storage pool with matching name '{key}'",
+        action=f"failed to get pool '{key}'",
+        mistyped=Mistyped(key, store.names),
+    )
+
+
+def how_to_use(other: Entry) -> str:
+    """Return, for people, which pool has a source already, and how to get at it."""
+    import shlex
+
+    state, command = ("active", "vol-list") if other.active else ("inactive", "pool-start")
+    return (
+        f"pool '{other.name}' ({other.pool.uuid}, {state}) has that source:"
+        f" storagectl {command} {shlex.quote(other.name)}"
+    )
 
 
 def require_absolute(pool: Pool) -> None:

@@ -20,9 +20,12 @@ from storagectl.errors import (
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
+    PoolNotFound,
     StorageError,
     ToolFailed,
+    VolumeElsewhere,
     VolumeExists,
+    VolumeNameTaken,
     VolumeNotFound,
 )
 from storagectl.host import system_errors
@@ -86,11 +89,21 @@ class Volumes:
         if found is None:
             raise self._not_found(key, pool, pool_option)
         if wanted is not None and found.entry.name != wanted.name:
-            raise ClientError(
+            raise VolumeElsewhere(
                 f"Requested volume '{key}' is not in pool '{pool}'",
                 hint=f"it is in pool '{found.entry.name}'",
             )
         return self._with_secret(found)
+
+    def look_up(self, key: str, pool: str | None) -> Found | None:
+        """Return the volume as `find` does, None where there is none, or no such pool.
+
+        Raises: ClientError for a pool that is not active: what it has can't be told.
+        """
+        try:
+            return self.find(key, pool)
+        except (PoolNotFound, VolumeNotFound, VolumeElsewhere):
+            return None
 
     def _with_secret(self, found: Found) -> Found:
         """Add to an encrypted volume the secret whose usage is its path, where there is one."""
@@ -231,7 +244,7 @@ class Volumes:
         if entry.backend.volume(volume.name) is not None:
             if operation == "create_volume":
                 raise VolumeExists(volume.name)
-            raise InternalError(f"storage volume name '{volume.name}' already in use.")
+            raise VolumeNameTaken(volume.name)
         return self._with_passphrases(entry.backend)
 
     def _with_passphrases(self, backend: Backend) -> Backend:

@@ -108,6 +108,14 @@ class Backend:
     def stop(self) -> None:
         """Undo `start`, never touching data."""
 
+    def gone_when_stopped(self) -> str:
+        """Return what `stop` takes away, as words for people; nothing for most types."""
+        return ""
+
+    def kept_when_stopped(self) -> str:
+        """Return what `stop` leaves as it is, as words for people."""
+        return f"the devices below {self.pool.target}"
+
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Prepare the source or target; nothing to do for types that only find things."""
 

@@ -120,6 +120,9 @@ class Disk(Backend):
         if not os.path.exists(self.device):
             raise InvalidArgument(f"device path '{self.device}' doesn't exist")
 
+    def kept_when_stopped(self) -> str:
+        return f"{self.device} with its partitions"
+
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Write an empty partition table, on an unused device only."""
         device = self.device

@@ -85,6 +85,9 @@ class Directory(Backend):
             self.host.set_owner_and_mode(place, wanted.owner, wanted.group, wanted.mode)
         self.host.set_nocow(target, self.pool.cow)
 
+    def kept_when_stopped(self) -> str:
+        return f"{self.pool.target} with all that is in it"
+
     def refresh(self) -> None:
         self._require_answer()
         self.host.sweep(self.pool.target)
@@ -252,6 +255,9 @@ class Mounted(Directory):
         if self._mounted() is not None:
             self._unmount(mount.umount(self.pool.target))
 
+    def gone_when_stopped(self) -> str:
+        return f"the mount at {self.pool.target}"
+
     def _unmount(self, command: list[str]) -> None:
         """Unmount the target.  Raises: ToolFailed, with who uses it; ToolTimeout."""
         try:
@@ -271,6 +277,9 @@ class FileSystem(Mounted):
     @property
     def device(self) -> str:
         return self.pool.source.devices[0].path
+
+    def kept_when_stopped(self) -> str:
+        return f"the files on {self.device}"
 
     def is_source(self, mount: Mount) -> bool:
         device = os.path.realpath(self.device)

@@ -271,6 +271,12 @@ class Iscsi(Luns):
                 return
         raise OperationFailed(f"the record of target '{self.target}' was not found")
 
+    def gone_when_stopped(self) -> str:
+        return f"the session with {self.target} and the devices of its LUNs"
+
+    def kept_when_stopped(self) -> str:
+        return "the LUNs on the server"
+
     def stop(self) -> None:
         session = self._session() if self.is_active() else None
         if session is not None:

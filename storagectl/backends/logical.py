@@ -227,6 +227,12 @@ class Logical(Backend):
             hint="udev rules may activate it; see auto_activation_volume_list in lvm.conf(5)",
         )
 
+    def gone_when_stopped(self) -> str:
+        return f"the devices below {self.pool.target}"
+
+    def kept_when_stopped(self) -> str:
+        return f"volume group {self.group} with its logical volumes"
+
     def _require_closed(self) -> None:
         """Refuse when volumes are open; who has them open is named."""
         users = [

@@ -94,6 +94,9 @@ class NetworkFileSystem(Mounted):
             error.hint = f"does '{self.pool.source.hosts[0].name}' answer?"
             raise
 
+    def kept_when_stopped(self) -> str:
+        return f"the files on {self.export}"
+
     def stop(self) -> None:
         try:
             super().stop()

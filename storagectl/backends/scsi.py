@@ -279,8 +279,19 @@ class Scsi(Luns):
         adapter = self.adapter.replace(managed=self._managed)
         return self.pool.replace(source=self.pool.source.replace(adapter=adapter))
 
+    @property
+    def _owns_adapter(self) -> bool:
+        """Whether the adapter was made by the start of the pool, so that the stop deletes it."""
+        return self.adapter.type == "fc_host" and (self._managed or self.adapter.managed) == "yes"
+
+    def gone_when_stopped(self) -> str:
+        return "the virtual adapter and the devices of its LUNs" if self._owns_adapter else ""
+
+    def kept_when_stopped(self) -> str:
+        return "the LUNs in the SAN" if self._owns_adapter else super().kept_when_stopped()
+
     def stop(self) -> None:
-        if self.adapter.type == "fc_host" and (self._managed or self.adapter.managed) == "yes":
+        if self._owns_adapter:
             devices.settle(self.host)
             self.require_luns_unused()
             vhba.delete(self.host, self.adapter)

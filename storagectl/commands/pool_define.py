@@ -87,8 +87,11 @@ def pool_define(session: Session, file: str, validate: bool) -> None:
 
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}")
 @definition_options
+@flag("if-missing", "succeed and do nothing where a pool of that name is defined")
 @click.pass_obj
-def pool_define_as(session: Session, /, name: str, print_xml: bool, **given: Any) -> None:
+def pool_define_as(
+    session: Session, /, name: str, print_xml: bool, if_missing: bool, **given: Any
+) -> None:
     from storagectl.poolxml import parse_pool
 
     document = pool_document(name, given)
@@ -96,8 +99,11 @@ def pool_define_as(session: Session, /, name: str, print_xml: bool, **given: Any
         output.write(document)
         session.result({"xml": document})
         return
-    session.pools.define(parse_pool(document))
-    session.done(f"Pool {name} defined", "defined", pool=session.pool(name))
+    if session.pools.define(parse_pool(document), if_missing=if_missing):
+        session.done(f"Pool {name} defined", "defined", pool=session.pool(name))
+    else:
+        words = f"Pool {name} exists already: nothing to define"
+        session.done(words, "nothing", pool=session.pool(name))
 
 
 @command("pool-create", "Create a pool.", "Failed to create pool from {file}")

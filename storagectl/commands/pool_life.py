@@ -11,10 +11,11 @@ import click
 from storagectl.commands import command, flag, value
 from storagectl.commands.pool_define import build_options
 from storagectl.commands.session import exclusive
-from storagectl.errors import ClientError
+from storagectl.errors import ClientError, PoolNotFound
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Facts, Session
+    from storagectl.pools import Entry
 
 
 def pool_option(function: Any) -> Any:
@@ -22,27 +23,60 @@ def pool_option(function: Any) -> Any:
     return value("pool", "pool name or uuid", required=True)(function)
 
 
+def if_active_option(function: Any) -> Any:
+    """Declare that a pool which does not run, or is not there, is no error."""
+    return flag("if-active", "succeed and do nothing where no such pool is active")(function)
+
+
+def if_exists_option(function: Any) -> Any:
+    """Declare that a pool which is not there is no error."""
+    return flag("if-exists", "succeed and do nothing where there is no such pool")(function)
+
+
 @command("pool-build", "Build a given pool.", "Failed to build pool {pool}")
 @pool_option
 @flag("no-overwrite", "do not overwrite any existing data")
 @flag("overwrite", "overwrite any existing data")
+@flag("if-inactive", "succeed and do nothing where the pool is active")
 @click.pass_obj
-def pool_build(session: Session, pool: str, no_overwrite: bool, overwrite: bool) -> None:
-    session.pools.build(pool, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.done(f"Pool {pool} built", "built", pool=session.pool(pool))
+def pool_build(
+    session: Session, pool: str, no_overwrite: bool, overwrite: bool, if_inactive: bool
+) -> None:
+    if session.pools.build(
+        pool, overwrite=overwrite, no_overwrite=no_overwrite, if_inactive=if_inactive
+    ):
+        session.done(f"Pool {pool} built", "built", pool=session.pool(pool))
+    else:
+        words = f"Pool {pool} is active: nothing to build"
+        session.done(words, "nothing", pool=session.pool(pool))
 
 
 @command("pool-start", "Start a pool.", "Failed to start pool {pool}")
 @pool_option
 @build_options
+@flag("if-inactive", "succeed and do nothing where the pool is active")
 @click.pass_obj
 def pool_start(
-    session: Session, pool: str, build: bool, no_overwrite: bool, overwrite: bool
+    session: Session,
+    pool: str,
+    build: bool,
+    no_overwrite: bool,
+    overwrite: bool,
+    if_inactive: bool,
 ) -> None:
     session.pools.find(pool)
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
-    session.pools.start(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.done(f"Pool {pool} started", "started", pool=session.pool(pool))
+    if session.pools.start(
+        pool,
+        build=build,
+        overwrite=overwrite,
+        no_overwrite=no_overwrite,
+        if_inactive=if_inactive,
+    ):
+        session.done(f"Pool {pool} started", "started", pool=session.pool(pool))
+    else:
+        words = f"Pool {pool} is active: nothing to start"
+        session.done(words, "nothing", pool=session.pool(pool))
 
 
 @command(
@@ -51,19 +85,59 @@ def pool_start(
     "Failed to destroy pool {pool}",
 )
 @pool_option
+@if_active_option
 @click.pass_obj
-def pool_destroy(session: Session, pool: str) -> None:
-    before = session.pool_before(pool)
-    session.pools.stop(pool)
-    session.done(f"Pool {pool} destroyed", "destroyed", pool=session.pool(pool, before))
+def pool_destroy(session: Session, pool: str, if_active: bool) -> None:
+    stop(session, pool, "destroyed", if_active=if_active)
+
+
+@command(
+    "pool-stop",
+    "Stop a given pool, as pool-destroy does. Data in the pool is untouched",
+    "Failed to stop pool {pool}",
+)
+@pool_option
+@if_active_option
+@click.pass_obj
+def pool_stop(session: Session, pool: str, if_active: bool) -> None:
+    stop(session, pool, "stopped", if_active=if_active)
+
+
+def stop(session: Session, pool: str, done: str, *, if_active: bool) -> None:
+    """Stop a pool, and tell who sits at a terminal what that took away and what it did not."""
+    entry = session.pools.stop(pool, if_active=if_active)
+    if entry is None:
+        session.done(f"Pool {pool} is not active: nothing to stop", "nothing")
+        return
+    before = session.facts.pool_reference(entry) if session.json else None
+    session.done(f"Pool {pool} {done}", done, pool=session.pool(entry.name, before))
+    session.note(what_is_left(entry))
+
+
+def what_is_left(entry: Entry) -> str:
+    """Return what goes and what stays when a pool stops, in a line."""
+    gone = [words for words in (entry.backend.gone_when_stopped(),) if words]
+    kept = [entry.backend.kept_when_stopped()]
+    if entry.persistent:
+        kept.append("the definition: pool-start starts it again")
+    else:
+        gone.append("the pool itself, which had no definition")
+    return f"Gone: {' and '.join(gone) or 'nothing'}. Kept: {' and '.join(kept)}."
 
 
 @command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}")
 @pool_option
+@if_exists_option
 @click.pass_obj
-def pool_delete(session: Session, pool: str) -> None:
-    session.pools.delete(pool)
-    session.done(f"Pool {pool} deleted", "deleted", pool=session.pool(pool))
+def pool_delete(session: Session, pool: str, if_exists: bool) -> None:
+    try:
+        session.pools.delete(pool)
+    except PoolNotFound:
+        if not if_exists:
+            raise
+        session.done(f"Pool {pool} does not exist: nothing to delete", "nothing")
+    else:
+        session.done(f"Pool {pool} deleted", "deleted", pool=session.pool(pool))
 
 
 @command(
@@ -72,19 +146,36 @@ def pool_delete(session: Session, pool: str) -> None:
     "Failed to undefine pool {pool}",
 )
 @pool_option
+@if_exists_option
+@flag("forget", "also of a pool that runs: drop it from the books and leave the host as it is")
 @click.pass_obj
-def pool_undefine(session: Session, pool: str) -> None:
-    before = session.pool_before(pool)
-    session.pools.undefine(pool)
-    session.done(f"Pool {pool} has been undefined", "undefined", pool=before)
+def pool_undefine(session: Session, pool: str, if_exists: bool, forget: bool) -> None:
+    try:
+        if forget:
+            backend = session.pools.forget(pool)
+            gone = {name: getattr(backend.pool, name) for name in ("name", "uuid", "type")}
+            session.done(f"Pool {pool} forgotten", "forgotten", pool=gone)
+            left = filter(None, (backend.gone_when_stopped(), backend.kept_when_stopped()))
+            session.note(f"Left as it was: {' and '.join(left)}.")
+        else:
+            before = session.pool_before(pool)
+            session.pools.undefine(pool)
+            session.done(f"Pool {pool} has been undefined", "undefined", pool=before)
+    except PoolNotFound:
+        if not if_exists:
+            raise
+        session.done(f"Pool {pool} does not exist: nothing to undefine", "nothing")
 
 
 @command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}")
 @pool_option
+@if_active_option
 @click.pass_obj
-def pool_refresh(session: Session, pool: str) -> None:
-    session.pools.refresh(pool)
-    session.done(f"Pool {pool} refreshed", "refreshed", pool=session.pool(pool))
+def pool_refresh(session: Session, pool: str, if_active: bool) -> None:
+    if session.pools.refresh(pool, if_active=if_active):
+        session.done(f"Pool {pool} refreshed", "refreshed", pool=session.pool(pool))
+    else:
+        session.done(f"Pool {pool} is not active: nothing to refresh", "nothing")
 
 
 @command("pool-autostart", "Configure a pool to be automatically started at boot.")

@@ -154,6 +154,13 @@ def pool_info(session: Session, pool: str, bytes: bool) -> None:
     output.write("".join(output.labelled(*line) for line in lines))
 
 
+@command("pool-exists", "Tell whether there is a pool: the exit status is 0 or 1.")
+@value("pool", "pool name or uuid", required=True)
+@click.pass_obj
+def pool_exists(session: Session, pool: str) -> None:
+    session.answer(session.pools.exists(pool))
+
+
 @command("pool-dumpxml", "Output the pool information as an XML dump to stdout.")
 @value("pool", "pool name or uuid", required=True)
 @flag("inactive", "show inactive defined XML")

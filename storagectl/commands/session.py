@@ -8,6 +8,8 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import click
+
 from storagectl.commands import output, report
 from storagectl.commands.connection import effective, serves_system
 from storagectl.errors import ClientError, StorageError
@@ -153,6 +155,19 @@ class Session:
         report(error)
         if self.document is not None:
             self.document.fail(error)
+
+    def note(self, words: str) -> None:
+        """Print a line for who sits at a terminal: no script and no file gets it."""
+        if not self.quiet and output.shows_hints():
+            sys.stdout.flush()
+            sys.stderr.write(words + "\n")
+
+    def answer(self, yes: bool) -> None:
+        """Answer a question by the exit status, 0 or 1, without a word but JSON's."""
+        self.result({"exists": yes})
+        self.has_data_on_stdout = not self.json
+        if not yes:
+            raise click.exceptions.Exit(1)
 
     @contextlib.contextmanager
     def doing(self, action: str) -> Iterator[None]:

@@ -36,9 +36,15 @@ STANDARD = "-"
     "delete-snapshots",
     "delete snapshots associated with volume (must be supported by storage driver)",
 )
+@flag("if-exists", "succeed where there is no such vol, or no such pool")
 @click.pass_obj
-def vol_delete(session: Session, vol: str, pool: str | None, delete_snapshots: bool) -> None:
-    found = session.volumes.find(vol, pool)
+def vol_delete(
+    session: Session, vol: str, pool: str | None, delete_snapshots: bool, if_exists: bool
+) -> None:
+    found = session.volumes.look_up(vol, pool) if if_exists else session.volumes.find(vol, pool)
+    if found is None:
+        session.done(f"Vol {vol} does not exist: nothing to delete", "nothing")
+        return
     session.volumes.delete(found, snapshots=delete_snapshots)
     session.done(f"Vol {vol} deleted", "deleted", volume=session.volume_before(found))
 

@@ -17,10 +17,12 @@ from storagectl.commands.progress import (
 from storagectl.commands.session import exclusive, read_file
 from storagectl.commands.vol_options import (
     allow_backing_option,
+    if_missing_option,
     permission_lines,
     permission_options,
     permissions,
 )
+from storagectl.errors import VolumeExists, VolumeNameTaken
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.units import COMMAND_LIMIT, parse
 
@@ -71,6 +73,7 @@ def vol_create(
 @flag("print-xml", "print XML document, but don't define/create")
 @permission_options
 @allow_backing_option
+@if_missing_option
 @click.pass_obj
 def vol_create_as(
     session: Session,
@@ -87,6 +90,7 @@ def vol_create_as(
     group: str | None,
     mode: str | None,
     allow_backing: bool,
+    if_missing: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
@@ -118,8 +122,17 @@ def vol_create_as(
         return
     volume = parse_volume(document, POOL_TYPES[entry.pool.type], capacity_optional=False)
     session.volumes.give(pool, volume, wanted)
-    session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
-    session.done(f"Vol {name} created", "created", volume=session.volume(name, pool))
+    try:
+        session.volumes.create(
+            pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing
+        )
+    except VolumeExists:
+        if not if_missing:
+            raise
+        words = f"Vol {name} exists already: nothing to create"
+        session.done(words, "nothing", volume=session.volume(name, pool))
+    else:
+        session.done(f"Vol {name} created", "created", volume=session.volume(name, pool))
 
 
 @command(
@@ -211,6 +224,7 @@ def vol_create_from(
 @flag("linked", "make a qcow2 vol that reads from the vol what it has not itself")
 @flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
 @allow_backing_option
+@if_missing_option
 @click.pass_obj
 def vol_clone(
     session: Session,
@@ -230,6 +244,7 @@ def vol_clone(
     linked: bool,
     keep_backing: bool,
     allow_backing: bool,
+    if_missing: bool,
 ) -> None:
     from storagectl.volumes import grow
 
@@ -255,19 +270,26 @@ def vol_clone(
         output.write(document)
         session.result({"xml": document})
         return
-    with moving(progress, no_progress, verify=verify) as mover:
-        if linked:
-            session.volumes.create(home, volume, metadata=False, allow_backing=allow_backing)
-        else:
-            session.volumes.create_from(
-                home,
-                volume,
-                source,
-                mover,
-                metadata=prealloc_metadata,
-                reflink=reflink,
-                allow_backing=allow_backing,
-            )
+    try:
+        with moving(progress, no_progress, verify=verify) as mover:
+            if linked:
+                session.volumes.create(home, volume, metadata=False, allow_backing=allow_backing)
+            else:
+                session.volumes.create_from(
+                    home,
+                    volume,
+                    source,
+                    mover,
+                    metadata=prealloc_metadata,
+                    reflink=reflink,
+                    allow_backing=allow_backing,
+                )
+    except (VolumeExists, VolumeNameTaken):
+        if not if_missing:
+            raise
+        words = f"Vol {newname} exists already: nothing to clone"
+        session.done(words, "nothing", volume=session.volume(newname, home))
+        return
     session.done(
         f"Vol {newname} cloned from {source.volume.name}",
         "cloned",

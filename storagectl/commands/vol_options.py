@@ -31,6 +31,12 @@ def allow_backing_option(function: Any) -> Any:
     return flag("allow-backing", what)(function)
 
 
+def if_missing_option(function: Any) -> Any:
+    """Declare that a new volume's name may be taken."""
+    what = "succeed and do nothing where the pool has a vol of that name, whatever it is like"
+    return flag("if-missing", what)(function)
+
+
 def permissions(owner: str | None, group: str | None, mode: str | None) -> Permissions:
     """Return who is to have a volume.  Raises: InvalidArgument for whom the host knows not."""
     bits = None

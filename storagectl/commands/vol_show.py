@@ -46,6 +46,16 @@ def vol_list(session: Session, pool: str, details: bool) -> None:
     output.write(output.table(header, rows, quiet=session.quiet))
 
 
+@command("vol-exists", "Tell whether there is a vol: the exit status is 0 or 1.")
+@volume_options("vol name, key or path")
+@click.pass_obj
+def vol_exists(session: Session, vol: str, pool: str | None) -> None:
+    there = session.volumes.look_up(vol, pool) is not None
+    if not there and pool is None and "/" not in vol:
+        session.note(f"No vol has the key '{vol}'; --pool tells where to look for a name")
+    session.answer(there)
+
+
 @command("vol-info", "Returns basic information about the storage vol.")
 @volume_options("vol name, key or path")
 @flag("bytes", "sizes are represented in bytes rather than pretty units")

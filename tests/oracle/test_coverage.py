@@ -94,16 +94,36 @@ NOT_COMPARED = {
 }
 
 OWN_OPTIONS = {
-    "vol-clone": "capacity owner group mode linked keep-backing allow-backing",
+    "pool-build": "if-inactive",
+    "pool-define-as": "if-missing",
+    "pool-delete": "if-exists",
+    "pool-destroy": "if-active",
+    "pool-refresh": "if-active",
+    "pool-start": "if-inactive",
+    "pool-undefine": "if-exists forget",
+    "vol-clone": "capacity owner group mode linked keep-backing allow-backing if-missing",
     "vol-create": "allow-backing",
-    "vol-create-as": "owner group mode allow-backing",
+    "vol-create-as": "owner group mode allow-backing if-missing",
+    "vol-delete": "if-exists",
     "vol-create-from": "capacity owner group mode keep-backing allow-backing",
     "vol-resize": "allow-backing",
+}
+OWN_COMMANDS = {
+    "pool-exists": "--pool",
+    "pool-stop": "--pool --if-active",
+    "vol-exists": "--vol --pool",
 }
 NOT_COMPARED |= {
     f"{command} --{option} {how}": OWN
     for command, options in OWN_OPTIONS.items()
     for option in options.split()
+    for how in ("succeeds", "fails")
+}
+
+NOT_COMPARED |= {
+    f"{words} {how}": OWN
+    for command, options in OWN_COMMANDS.items()
+    for words in (command, *(f"{command} {option}" for option in options.split()))
     for how in ("succeeds", "fails")
 }
 

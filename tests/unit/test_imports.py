@@ -75,6 +75,8 @@ def root(tmp_path: Path) -> Path:
         ("pool-info d", "Capacity:"),
         ("pool-dumpxml d", "<pool type='dir'>"),
         ("pool-refresh d", "refreshed"),
+        ("pool-exists d", ""),
+        ("vol-exists a d", ""),
         ("vol-path a d", "/pool/a"),
         ("vol-list d", "/pool/b"),
         ("vol-list d --details", "4.88 KiB"),

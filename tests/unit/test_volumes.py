@@ -31,7 +31,9 @@ from storagectl.errors import (
     ResourceBusy,
     StorageError,
     SystemFailure,
+    VolumeElsewhere,
     VolumeExists,
+    VolumeNameTaken,
     VolumeNotFound,
 )
 from storagectl.host import Host, bulk
@@ -138,7 +140,7 @@ def test_not_found_in_a_pool(lab: Lab) -> None:
 def test_a_volume_of_another_pool(lab: Lab) -> None:
     lab.make("two", "a", b"x")
     path = str(lab.path("two", "a"))
-    assert lines(lambda: lab.volumes.find(path, "one"), ClientError) == [
+    assert lines(lambda: lab.volumes.find(path, "one"), VolumeElsewhere) == [
         f"Requested volume '{path}' is not in pool 'one'"
     ]
     lines(lambda: lab.volumes.find("a", "one"), VolumeNotFound)
@@ -285,7 +287,7 @@ def test_a_name_that_is_taken(lab: Lab) -> None:
         lambda: lab.volumes.create_from(
             "one", lab.raw("a"), source, bulk.Mover(), metadata=False, reflink=False
         ),
-        InternalError,
+        VolumeNameTaken,
     ) == ["internal error: storage volume name 'a' already in use."]
     assert lab.path("one", "a").read_bytes() == b"old"
 
