@@ -66,7 +66,12 @@ LINES: dict[str, tuple[str, ...]] = {
         "! pool-autostart nosuch",
         "! pool-autostart transient",
     ),
-    "pool-build": ("pool-build off", "! pool-build d", "! pool-build nosuch"),
+    "pool-build": (
+        "pool-build off",
+        "! pool-build d",
+        "pool-build d --if-inactive",
+        "! pool-build nosuch",
+    ),
     "pool-capabilities": ("pool-capabilities", "! pool-capabilities x"),
     "pool-create": (
         "pool-create pool.xml --build",
@@ -82,6 +87,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "pool-define-as": (
         "pool-define-as n dir --target {t}/n",
         "pool-define-as n dir --target {t}/n --print-xml",
+        "pool-define-as n dir --target {t}/n --if-missing",
         "pool-define-as all fs --source-dev /dev/x --source-format ext4 --target /all",
         "pool-define-as san iscsi --source-host h --source-dev iqn --target /dev/disk/by-path"
         " --auth-type chap --auth-username joe --secret-usage u --source-initiator i",
@@ -107,6 +113,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "! pool-event --event lifecycle --timeout 1",
         "! pool-event",
     ),
+    "pool-exists": ("pool-exists d", "! pool-exists nosuch", "! pool-exists"),
     "pool-info": ("pool-info d", "pool-info off --bytes", "! pool-info nosuch", "! pool-info"),
     "pool-list": (
         "pool-list",
@@ -117,9 +124,26 @@ LINES: dict[str, tuple[str, ...]] = {
         "! pool-list --all --inactive",
     ),
     "pool-name": (f"pool-name {UUID}", "! pool-name d", f"! pool-name {UUID[::-1]}"),
-    "pool-refresh": ("pool-refresh d", "! pool-refresh off"),
-    "pool-start": ("pool-start off --build", "! pool-start off", "! pool-start nosuch"),
-    "pool-undefine": ("pool-undefine off", "! pool-undefine d", "! pool-undefine off"),
+    "pool-refresh": ("pool-refresh d", "! pool-refresh off", "pool-refresh off --if-active"),
+    "pool-start": (
+        "pool-start off --build",
+        "! pool-start off",
+        "pool-start off --if-inactive",
+        "! pool-start nosuch",
+    ),
+    "pool-stop": (
+        "pool-stop d",
+        "! pool-stop d",
+        "pool-stop d --if-active",
+        "pool-stop transient",
+    ),
+    "pool-undefine": (
+        "pool-undefine off",
+        "! pool-undefine d",
+        "! pool-undefine off",
+        "pool-undefine off --if-exists",
+        "pool-undefine d --forget",
+    ),
     "pool-uuid": ("pool-uuid d", "! pool-uuid nosuch"),
     "pwd": ("pwd", "! pwd x"),
     "quit": ("quit", "! quit now"),
@@ -148,6 +172,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "vol-clone a e d --verify --capacity 1M",
         "vol-clone a f d --print-xml",
         "! vol-clone a c d",
+        "vol-clone a c d --if-missing",
         "! vol-clone nosuch c d",
     ),
     "vol-create": ("vol-create d vol.xml", "! vol-create d vol.xml", "! vol-create off vol.xml"),
@@ -155,6 +180,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "vol-create-as d n 1M --allocation 0 --mode 0600",
         "vol-create-as d m 1M --print-xml",
         "! vol-create-as d n 1M",
+        "vol-create-as d n 1M --if-missing",
         "! vol-create-as d o 1Q",
         "! vol-create-as nosuch n 1M",
     ),
@@ -165,7 +191,12 @@ LINES: dict[str, tuple[str, ...]] = {
         "! vol-create-from d vol.xml a d",
         "! vol-create-from d vol.xml nosuch",
     ),
-    "vol-delete": ("vol-delete a d", "! vol-delete a d", "! vol-delete a"),
+    "vol-delete": (
+        "vol-delete a d",
+        "! vol-delete a d",
+        "vol-delete a d --if-exists",
+        "! vol-delete a",
+    ),
     "vol-download": (
         "vol-download a out d",
         "vol-download a out d --verify --length 10",
@@ -178,6 +209,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "vol-dumpxml a d --xpath //key",
         "! vol-dumpxml nosuch d",
     ),
+    "vol-exists": ("vol-exists a d", "! vol-exists nosuch d", "! vol-exists nosuch"),
     "vol-info": ("vol-info a d", "vol-info image d --bytes --physical", "! vol-info nosuch d"),
     "vol-key": ("vol-key a d", "! vol-key nosuch d"),
     "vol-list": ("vol-list d", "vol-list d --details", "! vol-list off", "! vol-list nosuch"),
@@ -488,8 +520,8 @@ CODES = [
     "operation-failed", "operation-invalid", "operation-timeout", "operation-unsupported",
     "overflow", "pool-built", "pool-not-found", "probe-failed", "resource-busy", "schema-error",
     "secret-invalid", "secret-not-found", "storage-error", "system-failure", "tool-failed",
-    "tool-missing", "tool-timeout", "usage-error", "volume-exists", "volume-not-found",
-    "xml-error", "xml-syntax-error",
+    "tool-missing", "tool-timeout", "usage-error", "volume-elsewhere", "volume-exists",
+    "volume-name-taken", "volume-not-found", "xml-error", "xml-syntax-error",
 ]  # fmt: skip
 
 
