@@ -43,6 +43,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
 
     When the iteration is closed before its end, starts that are under way are undone.
     """
+    limit_s = pools.host.limits.get("autostart", LIMIT_S)
     marked = {entry.name: entry.config for entry in pools.all() if entry.autostart and entry.config}
     outer = {name: around(pool, marked.values()) for name, pool in marked.items()}
     left = set(marked)
@@ -65,7 +66,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     try:
         while True:
             for name in due():
-                running[name] = worker.Worker(partial(attempt, pools, name), LIMIT_S)
+                running[name] = worker.Worker(partial(attempt, pools, name), limit_s)
                 since[name] = running[name].began
             if not running:
                 break
@@ -74,7 +75,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
                 if not process.is_over():
                     continue
                 del running[name]
-                result = outcome(name, process)
+                result = outcome(name, process, limit_s)
                 if result.error is None:
                     up.add(name)
                     last_up = time.monotonic()
@@ -117,13 +118,13 @@ def attempt(pools: Pools, name: str) -> str:
         return "\0".join((FAILED, f"{error.strerror}: '{error.filename}'", ""))
 
 
-def outcome(name: str, process: worker.Worker) -> Result:
+def outcome(name: str, process: worker.Worker, limit_s: float) -> Result:
     state, *words = (process.answer or "").split("\0")
     error: StorageError | None = None
     if state == FAILED:
         error = StorageError(words[0], hint=words[1])
     elif not state and process.told_to_end:
-        error = OperationTimeout(f"not started within {LIMIT_S:.0f} seconds")
+        error = OperationTimeout(f"not started within {limit_s:.0f} seconds")
     elif not state:
         error = InternalError("the process that was to start it has ended")
     return Result(name, state == STARTED, error, process.age_s)

@@ -245,7 +245,7 @@ class Mounted(Directory):
                 f"target '{self.pool.target}' is already the mount point of '{other.source}'"
             )
         try:
-            self.host.change(command, limit_s=self.mount_limit_s)
+            self.host.change(command, limit_s=self.host.limits.get("mount", self.mount_limit_s))
         except BaseException:
             with contextlib.suppress(StorageError):
                 self.stop()  # cut short, it may have come as far as that
@@ -261,7 +261,7 @@ class Mounted(Directory):
     def _unmount(self, command: list[str]) -> None:
         """Unmount the target.  Raises: ToolFailed, with who uses it; ToolTimeout."""
         try:
-            self.host.change(command, limit_s=self.umount_limit_s)
+            self.host.change(command, limit_s=self.host.limits.get("unmount", self.umount_limit_s))
         except ToolFailed as error:
             from storagectl.backends import devices
 

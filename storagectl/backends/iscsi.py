@@ -54,7 +54,9 @@ def find_targets(host: Host, asked: Source) -> list[Source]:
         if interface is None:
             raise OperationFailed(f"no iSCSI interface defined for IQN {asked.initiator}")
     discover = iscsiadm.discover(f"{iscsiadm.portal(server.name, port)},1", interface)
-    found = iscsiadm.parse_targets(host.query(discover, limit_s=DISCOVERY_LIMIT_S))
+    found = iscsiadm.parse_targets(
+        host.query(discover, limit_s=host.limits.get("discovery", DISCOVERY_LIMIT_S))
+    )
     place = [Server(server.name, port)]
     return [Source(hosts=place, devices=[Device(target)]) for target in found]
 

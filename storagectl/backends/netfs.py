@@ -40,7 +40,9 @@ def find_exports(host: Host, asked: Source) -> list[Source]:
     folders: list[str] = []
     try:
         folders = showmount.parse_exports(
-            host.query(showmount.exports(server.name), limit_s=ASK_LIMIT_S)
+            host.query(
+                showmount.exports(server.name), limit_s=host.limits.get("discovery", ASK_LIMIT_S)
+            )
         )
     except ToolTimeout as error:
         why = error.detail

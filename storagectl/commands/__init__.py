@@ -292,7 +292,12 @@ class Command(click.Command):
     def call(self, session: Session, values: dict[str, Any]) -> None:
         """Call the function; its errors get the command's first line."""
         assert self.callback is not None
+        assert self.name is not None
         try:
+            if session.config.confirm:
+                from storagectl.commands.confirm import confirm
+
+                confirm(self.name, values)
             with click.Context(self, obj=session):
                 self.callback(**values)
         except StorageError as error:

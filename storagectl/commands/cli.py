@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from storagectl.commands import output
@@ -43,6 +44,7 @@ def obey(args: list[str], settings: Settings) -> bool:
     words = apply(settings, args)
     if words is None:
         return True
+    settings.json = settings.json or is_json_configured(settings)
     if words == [""]:
         return False
     calls = read(split(words[0]) if len(words) == 1 else words)
@@ -56,6 +58,22 @@ def obey(args: list[str], settings: Settings) -> bool:
         converse(settings)
         return True
     return perform(calls, settings)
+
+
+def is_json_configured(settings: Settings) -> bool:
+    """Tell whether config.toml asks for JSON, which STORAGECTL_OUTPUT overrules.
+
+    What is wrong with the file is told by the commands that go by it.
+    """
+    if os.environ.get("STORAGECTL_OUTPUT"):
+        return False
+    from storagectl.commands.connection import serves_system
+    from storagectl.config import load
+
+    try:
+        return load(settings.root, system=serves_system(settings.connected_to)).output == "json"
+    except StorageError:
+        return False
 
 
 def perform(calls: Sequence[Call], settings: Settings) -> bool:

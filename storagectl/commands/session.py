@@ -12,6 +12,7 @@ import click
 
 from storagectl.commands import output, report
 from storagectl.commands.connection import effective, serves_system
+from storagectl.config import Config, load
 from storagectl.errors import ClientError, StorageError
 from storagectl.host import Host
 from storagectl.pools import Pools
@@ -54,6 +55,7 @@ class Session:
         self.json = json
         self.has_data_on_stdout = False
         self.document: Document | None = None
+        self.config = Config()
 
     def begin(self, command: str | None) -> None:
         """Print nothing from now on but a JSON document in the end, where that is asked for."""
@@ -63,10 +65,14 @@ class Session:
             self.document = Document(command)
 
     def connect(self) -> None:
-        """Find the folders of the pools.  Raises: StorageError for a URI that is not served."""
+        """Find the folders of the pools, and what the user has configured.
+
+        Raises: StorageError for a URI that is not served, and for a configuration that is wrong.
+        """
         settings = self.settings
         self.system = serves_system(settings.connected_to)
-        self.host = Host()
+        self.config = load(settings.root, system=self.system)
+        self.host = Host(self.config.time_limits)
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
         self.pools = Pools(store, self.host)
 

@@ -257,13 +257,15 @@ def vol_wipe(
     from storagectl.volumes import WIPE_ALGORITHMS
 
     found = session.volumes.find(vol, pool)
-    if algorithm is not None and algorithm not in WIPE_ALGORITHMS:
+    if algorithm is None:
+        algorithm = session.config.wipe_algorithm
+    if algorithm not in WIPE_ALGORITHMS:
         raise ClientError(f"Unsupported algorithm '{algorithm}'")
     with moving(progress, no_progress) as mover:
-        session.volumes.wipe(found, algorithm or "zero", mover)
+        session.volumes.wipe(found, algorithm, mover)
     session.done(
         f"Vol {vol} wiped",
         "wiped",
-        algorithm=algorithm or "zero",
+        algorithm=algorithm,
         volume=session.volume(found.volume.name, found.entry.name),
     )

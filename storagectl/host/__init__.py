@@ -26,7 +26,7 @@ from storagectl.errors import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -108,7 +108,9 @@ STAGED_SUFFIX = ".part"
 class Host:
     """The machine that storagectl runs on."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
+        # seconds that the user has configured, by the names of config.TIME_LIMITS
+        self.limits = limits or {}
         self.silent: set[str] = set()
         self.inherited: set[int] = set()
 
@@ -118,7 +120,7 @@ class Host:
         """Run a tool that only reads and return its stdout.
 
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
-        when it has not ended within `limit_s`.
+        when it has not ended within `limit_s`, by default the limit of a `command`.
         """
         return self._run(list(argv), ok, limit_s)
 
@@ -194,6 +196,8 @@ class Host:
         heard: Callable[[bytes], None] | None = None,
     ) -> str:
         argv[0] = self.find_tool(argv[0])
+        if limit_s is None:
+            limit_s = self.limits.get("command")
         status, stdout, stderr = self._spawn(argv, limit_s, heard)
         if status not in ok:
             raise ToolFailed(argv, status, stderr)
@@ -269,7 +273,7 @@ class Host:
         if path not in self.silent:
             thread = threading.Thread(target=ask, daemon=True)
             thread.start()
-            thread.join(ANSWER_WAIT_S)
+            thread.join(self.limits.get("answer", ANSWER_WAIT_S))
             if thread.is_alive():
                 self.silent.add(path)
         return path not in self.silent

@@ -1,0 +1,154 @@
+"""config.toml: what a user wants to have otherwise, for all commands.
+
+The system's file counts for everybody, a user's own for that user's pools on top of it.
+Where there is none nothing is imported.  A key acts, or is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+from storagectl.errors import (
+    ConfigFileError,
+    ConfigUnsupported,
+    Mistyped,
+    StorageError,
+    SystemFailure,
+)
+from storagectl.store import user_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+FILE = "storagectl/config.toml"
+LIMITS = "time-limits"
+OUTPUTS = ("text", "json")
+# Seconds.  `command` is for each host command that has no limit of its own.
+TIME_LIMITS = ("answer", "autostart", "command", "discovery", "lock", "mount", "unmount")
+LONGEST_S = 1_000_000
+
+
+class Config:
+    """What the files say, and the defaults for the rest."""
+
+    def __init__(self) -> None:
+        self.confirm = False
+        self.output = "text"
+        self.wipe_algorithm = "zero"
+        self.time_limits: dict[str, float] = {}
+
+    def read(self, path: str) -> None:
+        """Take over what a file says, if there is one.
+
+        Raises: StorageError that names the file and the key.
+        """
+        try:
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+                data = stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise SystemFailure(
+                f"Failed to open file '{path}': {error.strerror}", action=action(path)
+            ) from error
+        try:
+            self._apply(parsed(data))
+        except StorageError as error:
+            error.action = action(path)
+            raise
+
+    def _apply(self, given: dict[str, object]) -> None:
+        takers: dict[str, Callable[[object], None]] = {
+            "confirm": self._take_confirm,
+            "output": self._take_output,
+            "wipe-algorithm": self._take_wipe_algorithm,
+            LIMITS: self._take_limits,
+        }
+        for key, value in given.items():
+            if key not in takers:
+                raise unknown(key, takers)
+            takers[key](value)
+
+    def _take_confirm(self, value: object) -> None:
+        if not isinstance(value, bool):
+            raise unfit("confirm", "true or false")
+        self.confirm = value
+
+    def _take_output(self, value: object) -> None:
+        if not isinstance(value, str) or value not in OUTPUTS:
+            raise unfit("output", f"one of {', '.join(OUTPUTS)}")
+        self.output = value
+
+    def _take_wipe_algorithm(self, value: object) -> None:
+        from storagectl.volumes import WIPE_ALGORITHMS
+
+        if not isinstance(value, str) or value not in WIPE_ALGORITHMS:
+            raise unfit("wipe-algorithm", f"one of {', '.join(WIPE_ALGORITHMS)}")
+        self.wipe_algorithm = value
+
+    def _take_limits(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise unfit(LIMITS, "a table")
+        for key, limit in value.items():
+            if key not in TIME_LIMITS:
+                raise unknown(f"{LIMITS}.{key}", [f"{LIMITS}.{name}" for name in TIME_LIMITS])
+            number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if not number or not math.isfinite(limit) or not 0 < limit <= LONGEST_S:
+                raise unfit(f"{LIMITS}.{key}", f"seconds, above 0 and up to {LONGEST_S}")
+            self.time_limits[key] = float(limit)
+
+
+def load(root: str | None, *, system: bool) -> Config:
+    """Return what counts for the system's pools, for a user's, or for those below `root`.
+
+    Raises: StorageError.
+    """
+    config = Config()
+    for path in paths(root, system=system):
+        config.read(path)
+    return config
+
+
+def paths(root: str | None, *, system: bool) -> list[str]:
+    """Return the files that count, the one that wins last.
+
+    Root's pools do not listen to XDG_CONFIG_HOME: sudo may have kept another user's.
+    """
+    if root is not None:
+        return [os.path.join(root, "etc", FILE)]
+    found = [os.path.join("/etc", FILE)]
+    if not system:
+        found.append(os.path.join(user_folder("XDG_CONFIG_HOME", "~/.config"), FILE))
+    return found
+
+
+def parsed(data: bytes) -> dict[str, object]:
+    """Return what a file says.  Raises: ConfigFileError with the line."""
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigFileError(f"line {line} is not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigFileError(str(error)) from error
+    except RecursionError as error:
+        raise ConfigFileError("nested too deeply") from error
+
+
+def action(path: str) -> str:
+    """Return the first line of an error about a file."""
+    return f"failed to read the configuration '{path}'"
+
+
+def unknown(key: str, known: Iterable[str]) -> ConfigUnsupported:
+    """Return the error for a key that has no meaning."""
+    return ConfigUnsupported(f"unknown key '{key}'", mistyped=Mistyped(key, lambda: known))
+
+
+def unfit(key: str, wanted: str) -> ConfigUnsupported:
+    """Return the error for a value that its key cannot have."""
+    return ConfigUnsupported(f"key '{key}' must be {wanted}")
