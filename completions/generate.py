@@ -77,7 +77,7 @@ def unique(found: Iterable[str]) -> list[str]:
 def kind(command: str, param: Flag | Value) -> str:
     """Return what the value of an option can be; flag where it has none."""
     name = option_name(param)
-    if param.is_flag:
+    if isinstance(param, Flag) or param.otherwise is not None:
         return "flag"
     if (command, name) in SPECIAL:
         return SPECIAL[command, name]

@@ -5,7 +5,7 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-wipe'
 _storagectl_program_options='-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
@@ -47,6 +47,7 @@ _storagectl_options() { # COMMAND: sets options
         secret-list) options='ephemeral:flag no-ephemeral:flag private:flag no-private:flag json:flag' ;;
         secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text json:flag' ;;
         secret-undefine) options='secret:text json:flag' ;;
+        status) options='pool:pool-all+ volumes:flag watch:flag= json:flag' ;;
         uri) options='json:flag' ;;
         vol-clone) options='vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag' ;;
         vol-create) options='pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag' ;;

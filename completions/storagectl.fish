@@ -43,6 +43,7 @@ function __storagectl_commands
     printf '%s\t%s\n' secret-list 'list secrets'
     printf '%s\t%s\n' secret-set-value 'set a secret value'
     printf '%s\t%s\n' secret-undefine 'undefine a secret'
+    printf '%s\t%s\n' status 'show all pools on one screen'
     printf '%s\t%s\n' uri 'print the hypervisor canonical URI'
     printf '%s\t%s\n' vol-clone 'clone a volume.'
     printf '%s\t%s\n' vol-create 'create a vol from an XML file'
@@ -144,6 +145,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text json:flag
         case secret-undefine
             printf '%s\n' secret:text json:flag
+        case status
+            printf '%s\n' pool:pool-all+ volumes:flag watch:flag= json:flag
         case uri
             printf '%s\n' json:flag
         case vol-clone

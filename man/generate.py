@@ -50,6 +50,8 @@ def synopsis_words(param: Flag | Value) -> str:
         return f"[\\fI{roff(option_name(param))}\\fR]..."
     if param.required:
         return f"\\fI{roff(option_name(param))}\\fR"
+    if param.otherwise is not None:
+        return f"[\\fB{name}\\fR [\\fI{param.value_name}\\fR]]"
     dots = "..." if param.multiple else ""
     return f"[\\fB{name}\\fR \\fI{param.value_name}\\fR]{dots}"
 
@@ -58,7 +60,8 @@ def option_lines(param: Flag | Value) -> list[str]:
     """Return an option and its help as a tagged paragraph."""
     names = f"\\fB{roff('--' + option_name(param))}\\fR"
     if isinstance(param, Value):
-        names += f" \\fI{param.value_name}\\fR"
+        shown = f"\\fI{param.value_name}\\fR"
+        names += f" {shown}" if param.otherwise is None else f" [{shown}]"
     return [".TP", names, roff(sentence(param.help or ""))]
 
 

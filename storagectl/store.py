@@ -48,6 +48,15 @@ Written by storagectl, which replaces this file: change it with
 """
 
 
+class Unusable(StorageError):
+    """A file of ours that is no definition of the pool it is called after, and why not."""
+
+    def __init__(self, detail: str, path: str, reason: str) -> None:
+        super().__init__(detail)
+        self.path = path
+        self.reason = reason
+
+
 class Store:
     """The files of one set of pools: the system's, a user's, or one below `root`."""
 
@@ -95,6 +104,17 @@ class Store:
         return os.path.join(self.config, name + SUFFIX)
 
     def _read(self, folder: str, name: str) -> Pool | None:
+        try:
+            return self.read(folder, name)
+        except Unusable as error:
+            warn(error.detail)
+            return None
+
+    def read(self, folder: str, name: str) -> Pool | None:
+        """Return what the file of a pool in a folder says, None where there is none.
+
+        Raises: Unusable for a document that is no definition of that pool, SystemFailure.
+        """
         path = os.path.join(folder, name + SUFFIX)
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
@@ -106,11 +126,14 @@ class Store:
                 return None
             raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
         except StorageError as error:
-            warn(f"ignoring {path}: {error.lines()[-1]}")
-            return None
+            reason = error.lines()[-1]
+            raise Unusable(f"ignoring {path}: {reason}", path, reason) from error
         if pool.name != name:
-            warn(f"Storage pool config filename '{path}' does not match pool name '{pool.name}'")
-            return None
+            raise Unusable(
+                f"Storage pool config filename '{path}' does not match pool name '{pool.name}'",
+                path,
+                f"the definition is that of pool '{pool.name}'",
+            )
         return pool
 
     def define(self, pool: Pool) -> None:

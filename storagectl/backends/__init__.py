@@ -35,6 +35,34 @@ class PoolState(NamedTuple):
     free_extents: tuple[Extent, ...] = ()
 
 
+class Range(NamedTuple):
+    """Bytes [start, end) of a device, and what is there; no name means that they are free."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Layout(NamedTuple):
+    """How a device is divided; what is in none of the ranges is the table's or metadata.
+
+    The ranges are in the order of the device; a device that is missing has none.
+    """
+
+    device: str
+    size: int
+    ranges: tuple[Range, ...]
+
+
+class Path(NamedTuple):
+    """A way to a disk: its node's name, its SCSI address, and what is the matter with it."""
+
+    node: str
+    address: str
+    active: bool
+    failures: int
+
+
 class Backend:
     """One pool on the host.  Nothing is remembered between two calls.
 
@@ -139,6 +167,12 @@ class Backend:
     find_sources: Callable[[Host, Source], list[Source]] | None = None
     """Static.  find_sources(host, asked): what pools of the type could be made of; `asked`
     has the one host that types which need a host are asked about."""
+
+    layouts: Callable[[], list[Layout]] | None = None
+    """layouts(): how each of the running pool's devices is divided among its volumes."""
+
+    paths: Callable[[], dict[str, list[Path]]] | None = None
+    """paths(): the ways to each volume of the running pool, by the volume's name."""
 
     delete: Callable[[], None] | None = None
 

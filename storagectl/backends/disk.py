@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.backends import Backend, Layout, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -218,6 +218,17 @@ class Disk(Backend):
             available=sum(free.end - free.start for free in table.free),
             free_extents=tuple(Extent(free.start, free.end) for free in table.free),
         )
+
+    def layouts(self) -> list[Layout]:
+        """Return the disk's partitions and free ranges; of an extended one what is inside."""
+        table = self._table()
+        ranges = [
+            Range(os.path.basename(self._node(part.number)), part.start, part.end)
+            for part in table.partitions
+            if part.kind != parted.EXTENDED
+        ]
+        ranges += [Range("", free.start, free.end) for free in table.free]
+        return [Layout(self.device, table.size, tuple(sorted(ranges, key=lambda r: r.start)))]
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
         table = self._table()

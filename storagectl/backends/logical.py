@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.backends import Backend, Layout, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InvalidArgument,
@@ -114,6 +114,15 @@ class Logical(Backend):
 
     def _logical_volumes(self) -> list[LogicalVolume]:
         return lvm.parse_volumes(self.host.query(lvm.lvs(self.group)))
+
+    def layouts(self) -> list[Layout]:
+        """Return the extents of each physical volume, those of hidden volumes too."""
+        found = lvm.parse_segments(self.host.query(lvm.segments()))
+        return [
+            Layout(one.device, one.size, tuple(Range(*place) for place in one.places))
+            for one in found
+            if one.group == self.group
+        ]
 
     def is_active(self) -> bool:
         """Tell whether the group is there and what can be active in it is.

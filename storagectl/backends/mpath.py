@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import Backend, PoolState, blocks, devices
+from storagectl.backends import Backend, Path, PoolState, blocks, devices
 from storagectl.tools import dmsetup
 
 if TYPE_CHECKING:
@@ -41,6 +41,24 @@ class Multipath(Backend):
     def volume(self, name: str) -> Volume | None:
         found = self.volumes(details=True)
         return next((volume for volume in found if volume.name == name), None)
+
+    def paths(self) -> dict[str, list[Path]]:
+        states = dmsetup.parse_status(self.host.query(dmsetup.multipath_status()))
+        maps = dmsetup.parse_maps(self.host.query(dmsetup.multipath_maps()))
+        return {
+            f"dm-{found.minor}": [path_at(state) for state in states.get(found.name, [])]
+            for found in maps
+        }
+
+
+def path_at(state: dmsetup.PathState) -> Path:
+    """Return a path with the names that its device has."""
+    folder = os.path.realpath(f"{devices.SYS}/dev/block/{state.device}")
+    address = os.path.basename(os.path.realpath(f"{folder}/device"))
+    if not os.path.exists(f"{folder}/device"):
+        address = ""
+    node = devices.node_name(folder) if os.path.exists(folder) else state.device
+    return Path(node, address, state.active, state.failures)
 
 
 BACKENDS = {"mpath": Multipath}

@@ -80,6 +80,7 @@ COMMANDS = {
     "secret-list": CommandInfo("secret", "list secrets"),
     "secret-set-value": CommandInfo("secret", "set a secret value"),
     "secret-undefine": CommandInfo("secret", "undefine a secret"),
+    "status": CommandInfo("status", "show all pools on one screen"),
     "uri": CommandInfo("builtin", "print the hypervisor canonical URI"),
     "vol-clone": CommandInfo("vol_create", "clone a volume."),
     "vol-create": CommandInfo("vol_create", "create a vol from an XML file"),
@@ -135,6 +136,7 @@ class Value(Option):
         wraps: bool = False,
         rest: bool = False,
         empty: bool = False,
+        otherwise: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(declarations, help=help, multiple=multiple or rest, **settings)
@@ -142,6 +144,7 @@ class Value(Option):
         self.wraps = wraps
         self.rest = rest
         self.empty = empty
+        self.otherwise = otherwise
         self.value_name = "number" if number else "string"
 
     def check(self, text: str) -> None:
@@ -199,11 +202,13 @@ def value(
     multiple: bool = False,
     rest: bool = False,
     empty: bool = False,
+    otherwise: str | None = None,
 ) -> Callable[[Any], Any]:
     """Declare an option with a value, which may be given by position as well.
 
     A number that `wraps` may be negative, as virsh's --length -1 for all.  One that takes
     the `rest` has all words that no other option takes.  `empty` lets it be empty.
+    `otherwise` is the number that it has when it is given without one.
     """
     return click.option(
         f"--{name}",
@@ -217,7 +222,25 @@ def value(
         multiple=multiple,
         rest=rest,
         empty=empty,
+        otherwise=otherwise,
     )
+
+
+class Words:
+    """The words of a command, one at a time; the last can be put back."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = iter(words)
+        self.back: list[str] = []
+
+    def __iter__(self) -> Words:
+        return self
+
+    def __next__(self) -> str:
+        return self.back.pop() if self.back else next(self.words)
+
+    def put_back(self, word: str) -> None:
+        self.back.append(word)
 
 
 class Command(click.Command):
@@ -325,7 +348,7 @@ class Command(click.Command):
         options = COMMON | own
         given: list[str] = []
         seen: set[str] = set()
-        rest = iter(args)
+        rest = Words(args)
         only_data = False
         for word in rest:
             if word == "--" and not only_data:
@@ -361,7 +384,12 @@ class Command(click.Command):
                     raise UsageError(f"invalid '=' after option --{name}")
                 given.append(word)
             else:
-                if not equals:
+                if not equals and option.otherwise is not None:
+                    data = next(rest, option.otherwise)
+                    if not is_number(data, signed=False):
+                        rest.put_back(data)
+                        data = option.otherwise
+                elif not equals:
                     following = next(rest, None)
                     if following is None:
                         raise UsageError(f"expected syntax: --{name} <{option.value_name}>")

@@ -47,7 +47,8 @@ GROUPS = (
     ),
     Group(
         "Storagectl itself", "storagectl",
-        ("cd", "echo", "exit", "help", "pwd", "quit", "connect", "autostart", "import"),
+        ("cd", "echo", "exit", "help", "pwd", "quit", "connect", "autostart", "import",
+         "status"),
     ),
 )  # fmt: skip
 
@@ -121,6 +122,9 @@ def command_help(command: Command) -> str:
         elif param.required:
             words.append(f"<{name}>")
             label = f"[--{name}] <{param.value_name}>"
+        elif param.otherwise is not None:
+            words.append(f"[--{name} [<{param.value_name}>]]")
+            label = f"--{name} [<{param.value_name}>]"
         else:
             words.append(f"[--{name} <{param.value_name}>]")
             label = f"--{name} <{param.value_name}>"

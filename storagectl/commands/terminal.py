@@ -83,7 +83,8 @@ class Terminal:
             return [] if words else list(COMMANDS)
         options = {option_name(param): param for param in found.params}
         last = words[-1].removeprefix("--").removesuffix("=")
-        if words[-1].startswith("--") and isinstance(options.get(last), Value):
+        asked = options.get(last)
+        if words[-1].startswith("--") and isinstance(asked, Value) and asked.otherwise is None:
             return self.values(last, words)
         offered = [f"--{name}" for name in options if f"--{name}" not in words]
         return offered + self.values(self.next_value(found, words[1:]), words)

@@ -25,6 +25,8 @@ VOLUME_FIELDS = (
 )
 PV_FIELDS = "pv_name,vg_name"
 
+SEGMENT_FIELDS = "pv_name,pv_uuid,vg_name,pv_pe_count,vg_extent_size,pvseg_start,pvseg_size,lv_name"
+
 NOT_FOUND = "not found"
 FOREIGN = "with system ID"
 
@@ -58,6 +60,18 @@ class Place(NamedTuple):
     device: str
     start: int
     end: int
+
+
+class PhysicalVolume(NamedTuple):
+    """A device of a volume group, its extents alone; sizes in bytes.
+
+    `places` are (name, start, end) of what is in them, no name for what is free.
+    """
+
+    device: str
+    group: str
+    size: int
+    places: tuple[tuple[str, int, int], ...]
 
 
 class LogicalVolume(NamedTuple):
@@ -104,6 +118,11 @@ def lvs(group: str) -> list[str]:
 def pvs(*, foreign: bool = True) -> list[str]:
     """Show all devices that LVM uses, those of other machines' groups if wanted."""
     return ["pvs", *REPORT, *(["--foreign"] if foreign else []), "--options", PV_FIELDS]
+
+
+def segments() -> list[str]:
+    """Show what is where on all devices that LVM uses, a row for each piece."""
+    return ["pvs", "--segments", *REPORT, "--options", SEGMENT_FIELDS]
 
 
 def vgchange(group: str, *, active: bool) -> list[str]:
@@ -285,6 +304,44 @@ def parse_physical(text: str) -> list[tuple[str, str]]:
         return [(row["pv_name"], row["vg_name"]) for row in rows(text, "pv")]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise not_understood("pvs", text) from error
+
+
+def parse_segments(text: str) -> list[PhysicalVolume]:
+    """Return the devices of all groups, with what `pvs --segments` printed of each.
+
+    {"report": [{"pvseg": [
+     {"pv_name":"/dev/loop0", "pv_uuid":"5wFo...", "vg_name":"vg", "pv_pe_count":"99",
+      "vg_extent_size":"4194304", "pvseg_start":"0", "pvseg_size":"25", "lv_name":""},
+     {"pv_name":"/dev/loop0", ..., "pvseg_start":"25", "pvseg_size":"20", "lv_name":"wide"},
+     {"pv_name":"[unknown]", ..., "pvseg_start":"0", "pvseg_size":"20", "lv_name":"wide"}]}]}
+
+    Source: LVM 2.03.16 pvs --segments --reportformat json.
+    """
+    try:
+        found: dict[str, list[dict[str, str]]] = {}
+        for row in rows(text, "pvseg"):
+            if row["vg_name"]:
+                found.setdefault(row["pv_uuid"], []).append(row)
+        return [
+            PhysicalVolume(
+                device=row["pv_name"],
+                group=row["vg_name"],
+                size=int(row["pv_pe_count"]) * int(row["vg_extent_size"]),
+                places=tuple(sorted(map(piece, pieces), key=lambda place: place[1])),
+            )
+            for pieces in found.values()
+            for row in pieces[:1]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_understood("pvs", text) from error
+
+
+def piece(row: dict[str, str]) -> tuple[str, int, int]:
+    """Return name, start and end in bytes of a row of parse_segments."""
+    start, count, size = (
+        int(row[name]) for name in ("pvseg_start", "pvseg_size", "vg_extent_size")
+    )
+    return row["lv_name"], start * size, (start + count) * size
 
 
 def rows(text: str, kind: str) -> list[dict[str, Any]]:

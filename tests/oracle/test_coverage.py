@@ -74,6 +74,11 @@ NOT_COMPARED = {
         for outcome in ("succeeds", "fails")
     },
     **{
+        f"status{option} {how}": OWN
+        for option in ("", " --pool", " --volumes", " --watch")
+        for how in ("succeeds", "fails")
+    },
+    **{
         f"vol-rename{option} {how}": OWN
         for option in ("", " --vol", " --newname", " --pool")
         for how in ("succeeds", "fails")

@@ -792,3 +792,16 @@ def test_mapped_partitions(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) 
 def test_nonsense_from_parted(image: str, text: str) -> None:
     with pytest.raises(StorageError, match="what parted printed"):
         disk(ScriptedHost(("print", 0, text, "")), image).state()
+
+
+def test_the_layout_of_a_disk_has_what_is_inside_an_extended_partition(image: str) -> None:
+    (layout,) = disk(ScriptedHost(prints("dos-logical")), image).layouts()
+    found = table("dos-logical")
+    parts = [part for part in found.partitions if part.kind != parted.EXTENDED]
+    assert len(parts) < len(found.partitions)
+    used = [(r.name, r.start, r.end) for r in layout.ranges if r.name]
+    assert used == [(f"disk{p.number}", p.start, p.end) for p in parts]
+    free = [(r.start, r.end) for r in layout.ranges if not r.name]
+    assert free == [(f.start, f.end) for f in found.free]
+    assert list(layout.ranges) == sorted(layout.ranges, key=lambda r: r.start)
+    assert (layout.device, layout.size) == (image, found.size)

@@ -580,3 +580,16 @@ def test_wipe_of_what_has_less_room_than_it_shows() -> None:
     with pytest.raises(NoSupport, match="is sparse, volume wipe not supported"):
         make(volumes())[0].check_wipe(named("sparse"))
     make(volumes())[0].check_wipe(named("two"))
+
+
+def test_layouts_are_those_of_the_own_group() -> None:
+    text = printed("pvs-segments", ('"vg_name":"sttest"', f'"vg_name":"{VG}"'))
+    logical, host = make((lvm.segments(), text, 0), (lvm.segments(), text, 0))
+    with host:
+        one, two = logical.layouts()
+        logical.pool.source.name = "other"
+        assert logical.layouts() == []
+    assert (one.device, two.device) == ("/dev/loop1", "/dev/loop2")
+    assert [part.name for part in one.ranges] == ["", "wide", "gap", ""]
+    assert one.ranges[0].start == 0
+    assert one.ranges[-1].end == one.size == 99 * 4 * MIB

@@ -10,6 +10,7 @@ from fakehost import FakeHost
 
 from storagectl.backends import devices, scsi, vhba
 from storagectl.backends.iscsi import Iscsi
+from storagectl.backends.mpath import Multipath
 from storagectl.backends.scsi import Scsi, find_luns, share_adapter
 from storagectl.errors import (
     ConfigUnsupported,
@@ -527,3 +528,18 @@ def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
     sysfs.link("dev/block/8:0", place)
     words = "device '/dev/sda' is in use: mounted on /mnt"
     assert said(ResourceBusy, Iscsi(iscsi_pool(), FakeHost()).stop) == words
+
+
+def test_paths_of_multipath_maps(sysfs: Sysfs) -> None:
+    sysfs.lun("2:0:0:0", "sda")
+    sysfs.link("dev/block/8:0", "class/block/sda")
+    sysfs.link("class/block/sda/device", "bus/scsi/devices/2:0:0:0")
+    status = "mpatha: 0 8 multipath 2 0 0 0 1 1 A 0 2 0 8:0 A 0 8:16 F 2 \n"
+    with FakeHost(
+        (["dmsetup", "status", "--target", "multipath"], status, 0),
+        (["dmsetup", "ls", "--target", "multipath"], "mpatha\t(253:3)\nnew\t(253:4)\n", 0),
+    ) as host:
+        assert Multipath(Pool("mpath", "m", "u"), host).paths() == {
+            "dm-3": [("sda", "2:0:0:0", True, 0), ("8:16", "", False, 2)],
+            "dm-4": [],
+        }

@@ -91,6 +91,23 @@ def test_no_volumes() -> None:
     assert lvm.parse_volumes(printed("lvs-none")) == []
 
 
+def test_segments() -> None:
+    one, two = lvm.parse_segments(printed("pvs-segments"))
+    assert (one.device, one.group, one.size) == ("/dev/loop1", "sttest", 99 * EXTENT)
+    assert [(name, start // EXTENT, end // EXTENT) for name, start, end in one.places] == [
+        ("", 0, 25), ("wide", 25, 45), ("gap", 45, 55), ("", 55, 99),
+    ]  # fmt: skip
+    assert [name for name, _, _ in two.places] == ["wide", "gap", ""]
+
+
+def test_segments_of_a_missing_device_and_of_one_in_no_group() -> None:
+    found = lvm.parse_segments(printed("pvs-segments-missing"))
+    assert [one.device for one in found] == ["/dev/loop1", "[unknown]"]
+    assert [one.device for one in lvm.parse_segments(printed("pvs-segments-none"))] == [
+        "/dev/loop1"
+    ]
+
+
 def test_physical() -> None:
     assert lvm.parse_physical(printed("pvs"))[0] == ("/dev/loop0", "lab.v-g+1")
 
@@ -99,7 +116,7 @@ def test_physical() -> None:
     "text", ["", "{", "[]", "{}", '{"report": 1}', '{"report": [{"vg": [1]}]}']
 )
 def test_nonsense(text: str) -> None:
-    for parse in (lvm.parse_groups, lvm.parse_volumes, lvm.parse_physical):
+    for parse in (lvm.parse_groups, lvm.parse_volumes, lvm.parse_physical, lvm.parse_segments):
         with pytest.raises(InternalError, match="cannot understand what"):
             parse(text)
 

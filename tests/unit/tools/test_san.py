@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from storagectl.errors import InternalError
 from storagectl.tools import dmsetup, iscsiadm, scsi_id
 
 RECORD = """\
@@ -83,3 +84,27 @@ def test_serials() -> None:
 )
 def test_maps(text: str, found: list[tuple[str, int]]) -> None:
     assert dmsetup.parse_maps(text) == found
+
+
+def test_states_of_paths() -> None:
+    """As dm-mpath.c of Linux 6.1 writes them, with and without features, handler and more."""
+    text = (
+        "mpatha: 0 131072 multipath 2 0 0 0 2 1 A 0 1 2 8:16 A 0 0 1 E 0 1 2 8:32 F 3 0 1 \n"
+        "a: b: 0 131072 multipath 0 1 alua 1 1 A 0 2 0 65:0 A 0 65:16 F 12 \n"
+        "empty: 0 8 multipath 2 0 0 0 0 0 \n"
+        "other: 0 8 linear \n"
+    )
+    assert dmsetup.parse_status(text) == {
+        "mpatha": [("8:16", True, 0), ("8:32", False, 3)],
+        "a: b": [("65:0", True, 0), ("65:16", False, 12)],
+        "empty": [],
+    }
+    assert dmsetup.parse_status("No devices found\n") == {}
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "2 0", "0 0 1 1 A 0 2 0 8:16 A 0", "x", "0 0 1 1 A 0 1 0 8:16 A x"]
+)
+def test_states_of_paths_that_cannot_be_understood(rest: str) -> None:
+    with pytest.raises(InternalError, match="cannot understand what dmsetup printed"):
+        dmsetup.parse_status(f"mpatha: 0 8 multipath {rest}")
