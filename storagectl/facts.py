@@ -16,6 +16,7 @@ from storagectl.store import warn
 if TYPE_CHECKING:
     from storagectl.model import SecretDefinition, Source, Volume
     from storagectl.pools import Entry, Pools
+    from storagectl.status import PoolStatus
     from storagectl.volumes import Volumes
 
 BILLION = 10**9
@@ -114,6 +115,41 @@ def of_volume(volume: Volume, entry: Entry) -> dict[str, Any]:
 def of_secret(secret: SecretDefinition) -> dict[str, Any]:
     facts: dict[str, Any] = plain(secret)
     return facts
+
+
+def of_status(status: PoolStatus) -> dict[str, Any]:
+    """Return what status shows of a pool; what it was not asked for, or can't say, is None."""
+    found = status.measured
+    return {
+        "name": status.name,
+        "uuid": status.uuid or None,
+        "type": None if status.type == "-" else status.type,
+        "source": None if status.source == "-" else status.source,
+        "state": status.state,
+        "why": status.why or None,
+        "autostart": status.autostart,
+        "persistent": status.persistent,
+        "capacity": found and found.capacity,
+        "allocation": found and found.allocation,
+        "available": found and found.available,
+        "volumes": None if status.links is None else [
+            {**plain(link.volume), "depth": len(link.last)} for link in status.links
+        ],
+        "devices": [
+            {
+                "path": layout.device,
+                "size": layout.size,
+                "extents": [
+                    {"volume": part.name or None, "start": part.start, "end": part.end}
+                    for part in layout.ranges
+                ],
+            }
+            for layout in status.layouts
+        ],
+        "paths": None if status.paths is None else {
+            name: [way._asdict() for way in ways] for name, ways in status.paths.items()
+        },
+    }  # fmt: skip
 
 
 def changed_pool(pools: Pools, key: str, before: dict[str, Any] | None) -> dict[str, Any]:

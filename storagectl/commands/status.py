@@ -11,6 +11,7 @@ import click
 
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.picture import PLAIN, Paper, details, overview, summary, text
+from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError
 from storagectl.status import examine
 
@@ -51,6 +52,7 @@ def status(session: Session, pool: Sequence[str], volumes: bool, watch: int | No
     if watch is not None and watch < 1:
         raise ClientError("--watch is at least one second")
 
+    exclusive(watch=watch is not None, json=session.json)
     asked = time.monotonic()
 
     def look() -> list[PoolStatus]:
@@ -60,7 +62,10 @@ def status(session: Session, pool: Sequence[str], volumes: bool, watch: int | No
             asked = time.monotonic()
         return examine(session.pools, pool, volumes=volumes, maps=volumes or bool(pool))
 
-    if watch is None:
+    if session.json:
+        found = look()
+        session.result({"pools": [session.facts.of_status(one) for one in found]})
+    elif watch is None:
         show(look())
     elif sys.stdout.isatty() and not new_console().is_dumb_terminal:
         watch_screen(look, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -119,6 +120,24 @@ def test_a_pool_whose_folder_cannot_be_read_is_broken_alone(
 def test_a_pool_to_be_started_at_boot_that_is_not_running(root: Path) -> None:
     storagectl(root, "pool-autostart", "off")
     assert rows(storagectl(root, "status").stdout)["off"].endswith("autostarted, not running")
+
+
+def test_as_json(root: Path) -> None:
+    config(root, "bad").write_text("<pool")
+    done = storagectl(root, "--json", "status", "--volumes")
+    assert (done.status, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert (document["ok"], document["command"], document["warnings"]) == (True, "status", [])
+    bad, off, on = document["result"]["pools"]
+    assert (bad["state"], bad["uuid"], bad["capacity"]) == ("broken", None, None)
+    assert bad["why"].startswith("line 1: ")
+    assert (off["state"], off["why"], off["volumes"]) == ("inactive", None, None)
+    assert on["state"] == "running"
+    assert on["capacity"] == on["allocation"] + on["available"]
+    assert [(v["name"], v["depth"]) for v in on["volumes"]] == [("a.img", 0), ("b.img", 0)]
+    done = storagectl(root, "--json", "status", "--watch")
+    assert done.status == 1
+    assert "--watch and --json are mutually exclusive" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", ["0", "x", "-1"])
