@@ -91,9 +91,13 @@ def of_source(source: Source) -> dict[str, Any]:
 
 def volume_reference(volume: Volume, entry: Entry) -> dict[str, Any]:
     """Return what a volume is called, which is all there is to say of one that is gone."""
+    return called(volume, entry.name)
+
+
+def called(volume: Volume, pool: str) -> dict[str, Any]:
     return {
         "name": volume.name,
-        "pool": entry.name,
+        "pool": pool,
         "key": volume.key,
         "path": volume.path,
         "type": volume.type,
@@ -102,8 +106,13 @@ def volume_reference(volume: Volume, entry: Entry) -> dict[str, Any]:
 
 def of_volume(volume: Volume, entry: Entry) -> dict[str, Any]:
     """Return all about a volume; the format is the pool's default where it has none."""
-    facts = {**volume_reference(volume, entry), **plain(volume)}
-    default = POOL_TYPES[entry.pool.type].volume_default
+    return volume_facts(volume, entry.name, entry.pool.type)
+
+
+def volume_facts(volume: Volume, pool: str, pool_type: str) -> dict[str, Any]:
+    """Return all about a volume of a pool of that name and type."""
+    facts = {**called(volume, pool), **plain(volume)}
+    default = POOL_TYPES[pool_type].volume_default
     facts["format"] = volume.format or default
     facts["permissions"] = facts["permissions"] if volume.permissions else None
     backing = facts["backing"]
@@ -133,7 +142,11 @@ def of_status(status: PoolStatus) -> dict[str, Any]:
         "allocation": found and found.allocation,
         "available": found and found.available,
         "volumes": None if status.links is None else [
-            {**plain(link.volume), "depth": len(link.last)} for link in status.links
+            {
+                "depth": len(link.last),
+                "volume": volume_facts(link.volume, status.name, status.type),
+            }
+            for link in status.links
         ],
         "devices": [
             {

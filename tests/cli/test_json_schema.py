@@ -166,6 +166,13 @@ LINES: dict[str, tuple[str, ...]] = {
         f"! secret-set-value {UUID}",
     ),
     "secret-undefine": (f"secret-undefine {UUID}", f"! secret-undefine {UUID}"),
+    "status": (
+        "status",
+        "status d off --volumes",
+        "! status nosuch",
+        "! status --watch",
+        "! status --watch=0",
+    ),
     "uri": ("uri", "! --connect test:///default uri"),
     "vol-clone": (
         "vol-clone a c d",
@@ -520,7 +527,7 @@ CODES = [
     "operation-failed", "operation-invalid", "operation-timeout", "operation-unsupported",
     "overflow", "pool-built", "pool-not-found", "probe-failed", "resource-busy", "schema-error",
     "secret-invalid", "secret-not-found", "storage-error", "system-failure", "tool-failed",
-    "tool-missing", "tool-timeout", "usage-error", "volume-elsewhere", "volume-exists",
+    "tool-missing", "tool-timeout", "unusable", "usage-error", "volume-elsewhere", "volume-exists",
     "volume-name-taken", "volume-not-found", "xml-error", "xml-syntax-error",
 ]  # fmt: skip
 

@@ -134,7 +134,10 @@ def test_as_json(root: Path) -> None:
     assert (off["state"], off["why"], off["volumes"]) == ("inactive", None, None)
     assert on["state"] == "running"
     assert on["capacity"] == on["allocation"] + on["available"]
-    assert [(v["name"], v["depth"]) for v in on["volumes"]] == [("a.img", 0), ("b.img", 0)]
+    assert [(v["volume"]["name"], v["depth"]) for v in on["volumes"]] == [
+        ("a.img", 0),
+        ("b.img", 0),
+    ]
     done = storagectl(root, "--json", "status", "--watch")
     assert done.status == 1
     assert "--watch and --json are mutually exclusive" in done.stderr

@@ -337,8 +337,10 @@ def test_s09_absurd_sizes(tmp_path: Path, size: str) -> None:
 
 # Against virsh itself
 
-OUR_OWN = {"autostart", "import", "pool-exists", "pool-stop", "vol-exists", "vol-rename"}
-OUR_OWN = {"autostart", "doctor", "import", "status", "vol-rename"}
+OUR_OWN = {
+    "autostart", "doctor", "import", "pool-exists", "pool-stop", "status", "vol-exists",
+    "vol-rename",
+}  # fmt: skip
 WORDS = [
     "--pool", "--pool=a", "--pool=", "--vol", "--bytes", "--bytes=1", "--details", "--", "-", "-x",
     "---x", "--=", "--_", "--9", "--bogus", "--help", "a", "b", "", "--type", "dir", "--name",
