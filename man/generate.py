@@ -1,6 +1,6 @@
-"""Write what the manual page and the README say about commands, options and pool types.
+"""Write what the manual pages and the README say about commands, options, pool types and XML.
 
-man/storagectl.1 is man/storagectl.1.in with the generated parts put in; in README.md the tables
+Each page in man/ is its template with the generated parts put in; in README.md the tables
 of pool types and of differences from virsh are replaced between their markers.  `--check` writes
 nothing and fails when a file is not what it would be.
 """
@@ -13,6 +13,9 @@ import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import formats
 
 from storagectl import __version__
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
@@ -22,8 +25,6 @@ from storagectl.errors import StorageError
 from storagectl.pooltypes import POOL_TYPES, PoolType
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "man/storagectl.1"
-TEMPLATE = ROOT / "man/storagectl.1.in"
 DIFFERENCES = ROOT / "man/differences.toml"
 README = ROOT / "README.md"
 
@@ -173,16 +174,41 @@ def differences_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def page() -> str:
-    """Return the manual page."""
-    text = TEMPLATE.read_text()
-    for marker, part in (
-        ("@VERSION@", __version__),
-        ("@OPTIONS@", global_options_text()),
-        ("@COMMANDS@", commands_text()),
-        ("@ERRORS@", errors_text()),
-        ("@DIFFERENCES@", differences_text()),
-    ):
+def pages() -> dict[str, dict[str, str]]:
+    """Return what stands for the markers of each manual page, by the page's name."""
+    version = {"@VERSION@": __version__}
+    return {
+        "storagectl.1": version
+        | {
+            "@OPTIONS@": global_options_text(),
+            "@COMMANDS@": commands_text(),
+            "@ERRORS@": errors_text(),
+            "@DIFFERENCES@": differences_text(),
+        },
+        "storagectl-pool.5": version
+        | {
+            "@ELEMENTS@": formats.elements_text("pool", plain),
+            "@SOURCES@": formats.sources_table(),
+            "@FORMATS@": formats.pool_formats_text(roff),
+        },
+        "storagectl-volume.5": version
+        | {
+            "@ELEMENTS@": formats.elements_text("volume", plain),
+            "@OPERATIONS@": formats.operations_table(),
+            "@FORMATS@": formats.volume_formats_text(roff),
+        },
+    }
+
+
+def plain(text: str) -> str:
+    """Return text as roff takes it, with what stands in backquotes in bold."""
+    return with_code(roff(text))
+
+
+def page(name: str, parts: dict[str, str]) -> str:
+    """Return a manual page."""
+    text = (ROOT / f"man/{name}.in").read_text()
+    for marker, part in parts.items():
         assert marker in text, marker
         text = text.replace(marker + "\n", part + "\n" if part else "").replace(marker, part)
     return text
@@ -220,7 +246,8 @@ def readme() -> str:
 
 def outputs() -> dict[Path, str]:
     """Return each generated file with the text it should have."""
-    return {PAGE: page(), README: readme()}
+    made = {ROOT / f"man/{name}": page(name, parts) for name, parts in pages().items()}
+    return made | {README: readme()}
 
 
 def stale() -> list[Path]:

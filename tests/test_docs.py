@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import manual
 import pytest
 from inprocess import storagectl
 
@@ -18,22 +17,9 @@ from storagectl.commands.help import GROUPS
 from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = "storagectl.1"
 SERVED = [row.name for row in POOL_TYPES.values() if row.module]
-
-
-def load(path: str) -> ModuleType:
-    """Import a script of the checkout by its path."""
-    name = path.replace("/", "_").removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def options(name: str) -> list[str]:
@@ -43,28 +29,14 @@ def options(name: str) -> list[str]:
     return [option_name(param) for param in found.params if isinstance(param, Flag | Value)]
 
 
-def page() -> str:
-    """Return the manual page with the escapes of roff undone."""
-    text = (ROOT / "man/storagectl.1").read_text()
-    text = re.sub(r"\\f[BIR]", "", text)
-    return text.replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\").replace("\\&", "")
-
-
-def section(title: str, kind: str = "SS") -> str:
-    """Return one section of the manual page."""
-    found = re.search(rf"^\.{kind} {re.escape(title)}\n(.*?)(?=^\.S[SH] |\Z)", page(), re.M | re.S)
-    assert found, f"the manual page has no section {title}"
-    return found[1]
-
-
 @pytest.mark.parametrize("script", ["man/generate.py", "completions/generate.py"])
 def test_generated_files_are_up_to_date(script: str) -> None:
-    assert load(script).stale() == [], f"run python {script}"
+    assert manual.load(script).stale() == [], f"run python {script}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_is_in_the_manual_page_with_every_option(name: str) -> None:
-    lines = section(name).splitlines()
+    lines = manual.section(PAGE, name).splitlines()
     for option in options(name):
         assert any(re.match(rf"--{option}( |$)", line) for line in lines), option
 
@@ -108,7 +80,7 @@ def test_every_command_is_in_one_group() -> None:
 
 def test_every_option_of_the_program_is_in_the_help_and_the_manual_page() -> None:
     shown = storagectl(None, "--help").stdout
-    lines = section("OPTIONS", "SH").splitlines()
+    lines = manual.section(PAGE, "OPTIONS", "SH").splitlines()
     for row in OPTIONS:
         assert f"{row.label()}" in shown
         for name in filter(None, (row.short and f"-{row.short}", row.long and f"--{row.long}")):
@@ -117,7 +89,7 @@ def test_every_option_of_the_program_is_in_the_help_and_the_manual_page() -> Non
 
 @pytest.mark.parametrize("type", SERVED)
 def test_manual_page_has_an_example_of_each_pool_type(type: str) -> None:
-    assert re.search(rf"^storagectl pool-define-as \S+ {type} ", section(type), re.M)
+    assert re.search(rf"^storagectl pool-define-as \S+ {type} ", manual.section(PAGE, type), re.M)
 
 
 def test_every_intended_difference_is_in_one_row_of_the_table() -> None:
@@ -133,9 +105,9 @@ def test_every_intended_difference_is_in_one_row_of_the_table() -> None:
 
 
 def test_the_table_of_differences_is_in_the_readme_and_the_manual_page() -> None:
-    differences = load("man/generate.py").differences()
+    differences = manual.load("man/generate.py").differences()
     table = (ROOT / "README.md").read_text().partition("<!-- differences:")[2].splitlines()
-    shown = re.sub(r"\s+", " ", section("DIFFERENCES FROM VIRSH", "SH"))
+    shown = re.sub(r"\s+", " ", manual.section(PAGE, "DIFFERENCES FROM VIRSH", "SH"))
     rows = [row for group in differences.values() for row in group]
     assert len({row["what"] for row in rows}) == len(rows) > 40
     for row in rows:
@@ -154,20 +126,18 @@ def test_manual_page_has_every_variable_and_folder() -> None:
     source = "".join(path.read_text() for path in (ROOT / "storagectl").rglob("*.py"))
     variables = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source))
     variables |= set(re.findall(r'envvar="(\w+)"', source))
-    shown = section("ENVIRONMENT", "SH")
+    shown = manual.section(PAGE, "ENVIRONMENT", "SH")
     for name in variables:
         assert name in shown
         assert name in (ROOT / "README.md").read_text()
     for folder in folders("/"):
-        assert folder in section("FILES", "SH")
+        assert folder in manual.section(PAGE, "FILES", "SH")
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "man/storagectl.1"])
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *manual.PAGES])
 def test_commands_in_examples_exist(path: str) -> None:
-    text = page() if path.endswith(".1") else (ROOT / path).read_text()
-    if path.endswith(".md"):
-        text = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
-    text = text.replace("\\\n", " ")
+    text = (ROOT / path).read_text() if path.endswith(".md") else manual.page(path)
+    text = "\n".join(manual.blocks(text)).replace("\\\n", " ")
     for line in text.splitlines():
         words = shlex.split(line) if re.match(r"(storagectl [pva]|bash )", line) else []
         if words[:1] == ["bash"]:
@@ -194,16 +164,17 @@ def test_ci_runs_what_the_readme_says() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", manual.PAGES)
 @pytest.mark.parametrize(
     "argv",
     [["mandoc", "-T", "lint", "-W", "warning"], ["man", "--warnings", "-E", "UTF-8", "-l"]],
     ids=["mandoc", "man"],
 )
-def test_manual_page_has_no_errors(argv: list[str]) -> None:
+def test_manual_page_has_no_errors(argv: list[str], name: str) -> None:
     if not shutil.which(argv[0]):
         pytest.skip(f"{argv[0]} is not installed")
     done = subprocess.run(
-        [*argv, str(ROOT / "man/storagectl.1")], capture_output=True, text=True, check=False
+        [*argv, str(ROOT / "man" / name)], capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
     assert done.returncode == 0

@@ -1,0 +1,192 @@
+"""The examples of the manual pages that need no more than loop devices, run as they stand there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import manual
+import pytest
+from quickluks import quick_qemu_img
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scratch import Program, Scratch
+
+pytestmark = pytest.mark.root
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+def examples(page: str, title: str, kind: str = "SS") -> list[str]:
+    """Return the commands of a section."""
+    return [block for block in manual.blocks(manual.section(page, title, kind))
+            if manual.is_shell(block)]  # fmt: skip
+
+
+@pytest.fixture
+def work(scratch: Scratch, ctl: Program) -> Path:
+    """The folder that examples are run in; definitions are those of `ctl`."""
+    folder = scratch.folder / "work"
+    folder.mkdir()
+    return folder
+
+
+def nothing_defined(ctl: Program) -> bool:
+    return ctl.ok("-q", "pool-list", "--all").strip() == ""
+
+
+@pytest.fixture
+def passphrase(ctl: Program, work: Path) -> None:
+    """The file that examples take a passphrase from; keys are derived from it in no time."""
+    (work / "passphrase").write_text("correct horse")
+    manual.environment(work, ctl.root)
+    quick_qemu_img(work / manual.PROGRAMS, work / "log")
+
+
+@pytest.fixture
+def images(scratch: Scratch, ctl: Program) -> Iterator[Path]:
+    """A running dir pool `images`, as the examples of volumes have one."""
+    folder = scratch.folder / "images"
+    ctl.ok("pool-create-as", "images", "dir", "--target", folder, "--build")
+    yield folder
+    ctl.ok("pool-destroy", "images")
+
+
+def test_dir(scratch: Scratch, ctl: Program, work: Path) -> None:
+    places = {"/srv/images": str(scratch.folder / "images")}
+    done = manual.run(examples("storagectl-pool.5", "dir"), places, work, ctl.root)
+    assert "<mode>0750</mode>" in done.stdout
+    assert "web.qcow2" in done.stdout
+    assert nothing_defined(ctl)
+    assert not (scratch.folder / "images").exists()
+
+
+def test_dir_by_options(scratch: Scratch, ctl: Program, work: Path) -> None:
+    places = {"/srv/images": str(scratch.folder / "images")}
+    manual.run(examples("storagectl.1", "dir"), places, work, ctl.root)
+    assert ctl.names("images") == ["web.qcow2"]
+
+
+def test_fs(scratch: Scratch, ctl: Program, work: Path) -> None:
+    target = str(scratch.folder / "data")
+    places = {"/dev/sdb": scratch.loop(), "/srv/data": target}
+    done = manual.run(examples("storagectl-pool.5", "fs"), places, work, ctl.root)
+    assert "noatime" in done.stdout
+    assert "nosuid" in done.stdout
+    assert nothing_defined(ctl)
+    assert not os.path.exists(target)
+
+
+def test_fs_by_options(scratch: Scratch, ctl: Program, work: Path) -> None:
+    target = str(scratch.folder / "data")
+    places = {"/dev/sdb1": scratch.loop(), "/srv/data": target}
+    manual.run(examples("storagectl.1", "fs"), places, work, ctl.root)
+    assert ctl.state("data") == "running"
+    assert os.path.ismount(target)
+
+
+@pytest.mark.parametrize("page", ["storagectl.1", "storagectl-pool.5"])
+def test_disk(scratch: Scratch, ctl: Program, work: Path, page: str) -> None:
+    device = scratch.loop(16 * GIB)
+    partition = f"{os.path.basename(device)}p1"
+    done = manual.run(
+        examples(page, "disk"), {"/dev/sdb": device, "sdb1": partition}, work, ctl.root
+    )
+    if page == "storagectl.1":
+        assert ctl.names("ssd") == [partition]
+    else:
+        assert partition in done.stdout
+        assert nothing_defined(ctl)
+
+
+@pytest.mark.usefixtures("passphrase")
+@pytest.mark.parametrize(
+    "title",
+    ["A raw file", "A qcow2 image on top of another one", "An encrypted image"],
+)
+def test_volumes(ctl: Program, work: Path, images: Path, title: str) -> None:
+    places = {"/srv/images": str(images)} if title != "A raw file" else {}
+    manual.run(examples("storagectl-volume.5", title), places, work, ctl.root)
+    made = {
+        "A raw file": ["web.raw"],
+        "A qcow2 image on top of another one": ["base.qcow2", "db.qcow2"],
+        "An encrypted image": ["safe.qcow2"],
+    }
+    assert ctl.names("images") == made[title]
+    if title == "A raw file":
+        status = (images / "web.raw").stat()
+        assert (status.st_size, status.st_uid, status.st_mode & 0o777) == (20 * GIB, 64055, 0o640)
+        assert MIB <= status.st_blocks * 512 < 2 * MIB
+    elif title == "An encrypted image":
+        assert "<encryption format='luks'>" in ctl.ok("vol-dumpxml", "safe.qcow2", "images")
+        assert "20.00 GiB" in ctl.ok("vol-info", "safe.qcow2", "images")
+
+
+def test_copies(ctl: Program, work: Path, images: Path) -> None:
+    ctl.ok("vol-create-as", "images", "web.raw", "10M", "--allocation", "0")
+    manual.run(examples("storagectl-volume.5", "A copy in another format"), {}, work, ctl.root)
+    assert "<format type='qcow2'/>" in ctl.ok("vol-dumpxml", "web.qcow2", "images")
+    assert "10.00 MiB" in ctl.ok("vol-info", "web.qcow2", "images")
+
+
+def test_a_partition(scratch: Scratch, ctl: Program, work: Path) -> None:
+    device = scratch.loop()
+    partition = f"{os.path.basename(device)}p1"
+    ctl.ok("pool-create-as", "ssd", "disk", "--source-dev", device, "--source-format", "gpt",
+           "--target", "/dev", "--build")  # fmt: skip
+    title = "A partition for swapping"
+    done = manual.run(examples("storagectl-volume.5", title), {"sdb1": partition}, work, ctl.root)
+    assert "16.00 MiB" in done.stdout
+
+
+@pytest.mark.usefixtures("passphrase")
+def test_an_encrypted_raw_file(ctl: Program, work: Path, images: Path) -> None:
+    of_volume = [block for block in examples("storagectl.1", "SECRETS", "SH") if "safe" in block]
+    manual.run(of_volume, {"/srv/images": str(images)}, work, ctl.root)
+    assert (images / "safe").read_bytes()[:4] == b"LUKS"
+
+
+def test_new_volumes(ctl: Program, work: Path, images: Path) -> None:
+    ctl.ok("vol-create-as", "images", "base.qcow2", "10M", "--format", "qcow2")
+    owner = {"libvirt-qemu": "daemon"}  # a user that every system has
+    manual.run(examples("storagectl.1", "NEW VOLUMES", "SH"), owner, work, ctl.root)
+    assert ctl.names("images") == ["base.qcow2", "db.qcow2", "web.qcow2"]
+    assert (images / "web.qcow2").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_way_of_arguments(ctl: Program, work: Path, images: Path) -> None:
+    """DESCRIPTION and SHELL: by name and by position, several at once, and through stdin."""
+    for name in ("a.img", "b.img", "c.img"):
+        ctl.ok("vol-create-as", "images", name, "1M")
+    done = manual.run(examples("storagectl.1", "DESCRIPTION", "SH"), {}, work, ctl.root)
+    assert done.stdout.count("Capacity:       1.00 MiB") == 2
+    assert "b.img" in done.stdout
+    done = manual.run(examples("storagectl.1", "SHELL", "SH"), {}, work, ctl.root)
+    assert done.stdout.count("Capacity:       1.00 MiB") == 3
+
+
+def test_events(scratch: Scratch, ctl: Program, work: Path, images: Path) -> None:
+    """EVENTS: what waits there is told of what another process does."""
+    heard = work / "heard"
+    (script,) = examples("storagectl.1", "EVENTS", "SH")
+    script = manual.filled_in(script, {"logger": f"echo >>{heard}"})
+    waiting = subprocess.Popen(
+        ["bash", "-c", script], env=manual.environment(work, ctl.root), start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (heard.exists() and heard.read_text()) and time.monotonic() < deadline:
+            ctl.ok("pool-define-as", "other", "dir", "--target", scratch.folder / "other")
+            ctl.ok("pool-undefine", "other")
+            time.sleep(0.2)
+        assert "for storage pool other: " in heard.read_text()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(waiting.pid, 15)
+        waiting.wait(30)
