@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -190,3 +191,12 @@ def test_events(scratch: Scratch, ctl: Program, work: Path, images: Path) -> Non
         with contextlib.suppress(ProcessLookupError):
             os.killpg(waiting.pid, 15)
         waiting.wait(30)
+
+
+def test_json(ctl: Program, work: Path, images: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    ctl.ok("vol-create-as", "images", "base.qcow2", "1M", "--format", "qcow2")
+    title = "OUTPUT FOR PROGRAMS"
+    done = manual.run(examples("storagectl.1", title, "SH"), {}, work, ctl.root)
+    assert done.stdout == f"{images}/base.qcow2\n{images}/web\n"
