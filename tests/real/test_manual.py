@@ -200,3 +200,12 @@ def test_json(ctl: Program, work: Path, images: Path) -> None:
     title = "OUTPUT FOR PROGRAMS"
     done = manual.run(examples("storagectl.1", title, "SH"), {}, work, ctl.root)
     assert done.stdout == f"{images}/base.qcow2\n{images}/web\n"
+
+
+def test_scripts(scratch: Scratch, ctl: Program, work: Path) -> None:
+    """What is for scripts can be run again, and finds nothing left of the first time."""
+    places = {"/srv/images": str(scratch.folder / "images"), "logger": "echo"}
+    for _ in range(2):
+        done = manual.run(examples("storagectl.1", "SCRIPTS", "SH"), places, work, ctl.root)
+        assert "db.img is gone" in done.stdout
+        assert nothing_defined(ctl)
