@@ -209,3 +209,12 @@ def test_scripts(scratch: Scratch, ctl: Program, work: Path) -> None:
         done = manual.run(examples("storagectl.1", "SCRIPTS", "SH"), places, work, ctl.root)
         assert "db.img is gone" in done.stdout
         assert nothing_defined(ctl)
+
+
+def test_status(ctl: Program, work: Path, images: Path) -> None:
+    ctl.ok("vol-create-as", "images", "a.img", "1M")
+    watch = "storagectl status --watch 5"
+    places = {watch: f"timeout --signal=INT 8 {watch} || test $? = 124"}
+    done = manual.run(examples("storagectl.1", "PICTURES OF POOLS", "SH"), places, work, ctl.root)
+    assert done.stdout.count("images") >= 3
+    assert "a.img" in done.stdout
