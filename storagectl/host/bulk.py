@@ -9,6 +9,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from storagectl.errors import InvalidArgument
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from hashlib import _Hash
@@ -127,7 +129,10 @@ class Mover:
         self._skip(offset + length - position)
 
     def stream_in(self, source: int, target: int, room: int, offset: int, *, whole: bool) -> None:
-        """Copy what a pipe gives, up to `room` bytes; with `whole` more than that is an error."""
+        """Copy what a pipe gives, up to `room` bytes; with `whole` more than that is an error.
+
+        Raises: InvalidArgument, OSError.
+        """
         end = offset + room
         while offset < end:
             block = os.read(source, min(BUFFER, end - offset))
@@ -138,7 +143,7 @@ class Mover:
             offset += len(block)
             self._moved(block)
         if whole and os.read(source, 1):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise InvalidArgument(f"there is more than the {max(room, 0)} bytes that have room")
 
     def stream_out(self, source: int, target: int, offset: int, length: int) -> None:
         """Copy a range to a pipe or device, or to where a file is open, in order."""
