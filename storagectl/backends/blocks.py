@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from storagectl.backends import devices, files
+from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
 from storagectl.host import bulk, system_errors
 from storagectl.model import Permissions, Timestamps, Volume
@@ -32,13 +32,10 @@ def inspect(name: str, path: str, key: str) -> Volume | None:
 
 
 def looks(path: str) -> tuple[Permissions, Timestamps]:
-    """Return owner, group, mode and times of a device's node."""
+    """Return owner, group, mode, label and times of a device's node."""
     with system_errors(f"cannot access '{path}'"):
         status = os.stat(path)
-    return (
-        Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid),
-        Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns),
-    )
+    return permissions_of(path, status), timestamps_of(status)
 
 
 def with_header(backend: Backend, volume: Volume) -> Volume:
@@ -68,7 +65,9 @@ def encrypt(backend: Backend, volume: Volume, path: str) -> None:
     capacity = volume.capacity - LUKS_ROOM
     image = Volume(volume.name, type="block", capacity=capacity, encryption=volume.encryption)
     with files.key_file(backend.host, volume, backend.passphrase_of) as key:
-        files.create_image(backend.host, image, path, path, metadata=False, key=key)
+        files.patiently(
+            lambda: files.create_image(backend.host, image, path, path, metadata=False, key=key)
+        )
 
 
 def create_from(

@@ -170,8 +170,12 @@ def create(
         volume = volume.replace(type="file")
         with key_file(host, volume, passphrase_of) as key:
             check_image(target, volume, metadata=metadata)
-            with staged_file(host, volume, path, as_owner) as staged:
-                create_image(host, volume, staged, path, metadata=metadata, key=key)
+
+            def make() -> None:
+                with staged_file(host, volume, path, as_owner) as staged:
+                    create_image(host, volume, staged, path, metadata=metadata, key=key)
+
+            patiently(make)
 
 
 def create_from(
@@ -215,28 +219,31 @@ def create_from(
         key_file(host, source, passphrase_of) as source_key,
     ):
         check_image(target, volume, metadata=metadata, source=source)
-        with (
-            staged_file(host, volume, path, as_owner) as staged,
-            unshortened(host, source),
-        ):
-            image = volume.replace(type="file", path=staged, capacity=source.capacity, backing=None)
-            meter = mover.meter
-            meter.begin(source.capacity)
-            progress = meter.visible
-            if volume.encryption is not None or source.encryption is not None:
-                create_image(host, image, staged, path, metadata=metadata, key=key)
-                argv = qemu_img.fill(
-                    source, image, source_key=source_key, key=key, progress=progress
+
+        def make() -> None:
+            with staged_file(host, volume, path, as_owner) as staged, unshortened(host, source):
+                image = volume.replace(
+                    type="file", path=staged, capacity=source.capacity, backing=None
                 )
-            else:
-                argv = qemu_img.convert(
-                    source, volume, staged, metadata=metadata, progress=progress
-                )
-            run(host, argv, staged, path, heard=qemu_img.hearing(meter))
-            verify_image(host, mover, source, image, source_key=source_key, key=key)
-            grown = max(volume.capacity, source.capacity)
-            if grown > source.capacity:
-                run(host, qemu_img.resize(image, grown, shrink=False, key=key), staged, path)
+                meter = mover.meter
+                meter.begin(source.capacity)
+                progress = meter.visible
+                if volume.encryption is not None or source.encryption is not None:
+                    create_image(host, image, staged, path, metadata=metadata, key=key)
+                    argv = qemu_img.fill(
+                        source, image, source_key=source_key, key=key, progress=progress
+                    )
+                else:
+                    argv = qemu_img.convert(
+                        source, volume, staged, metadata=metadata, progress=progress
+                    )
+                run(host, argv, staged, path, heard=qemu_img.hearing(meter))
+                verify_image(host, mover, source, image, source_key=source_key, key=key)
+                grown = max(volume.capacity, source.capacity)
+                if grown > source.capacity:
+                    run(host, qemu_img.resize(image, grown, shrink=False, key=key), staged, path)
+
+        patiently(make)
 
 
 def copy_raw(
@@ -432,10 +439,17 @@ def require_luks(encryption: Encryption, volume: Volume) -> None:
 def create_image(
     host: Host, volume: Volume, staged: str, path: str, *, metadata: bool, key: str | None
 ) -> None:
-    argv = qemu_img.create(volume, staged, metadata=metadata, key=key)
+    run(host, qemu_img.create(volume, staged, metadata=metadata, key=key), staged, path)
+
+
+def patiently(make: Callable[[], None]) -> None:
+    """Make an image, again and from the start where qemu-img found the machine too busy.
+
+    When that fails qemu-img deletes the file, which was locked and had its mode.
+    """
     for left in reversed(range(CREATE_TRIES)):
         try:
-            run(host, argv, staged, path)
+            make()
         except ToolFailed as error:
             if not left or qemu_img.COARSE_CLOCK not in error.stderr:
                 raise
