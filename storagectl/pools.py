@@ -95,7 +95,7 @@ class Entry:
             available=state.available,
         )
         if state.permissions is not None:
-            pool.permissions = state.permissions.replace(label=pool.permissions.label)
+            pool.permissions = state.permissions
         if state.free_extents:
             source = pool.source
             device = source.devices[0].replace(free_extents=list(state.free_extents))

@@ -11,6 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -32,7 +33,7 @@ from storagectl.host import (
     open_file,
     system_errors,
 )
-from storagectl.model import BackingStore, Encryption, Permissions, Timestamps, Volume
+from storagectl.model import BackingStore, Encryption, Permissions, Volume
 from storagectl.tools import imageheader, qemu_img
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def inspect(target: str, name: str) -> Volume | None:
         name,
         path,
         path,
-        permissions=permissions_of(status),
+        permissions=permissions_of(path, status),
         timestamps=timestamps_of(status),
     )
     if kind == stat.S_IFDIR:
@@ -120,7 +121,7 @@ def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
     backing = BackingStore(path, format or "raw")
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(path)
-        backing.permissions = permissions_of(status)
+        backing.permissions = permissions_of(path, status)
         backing.timestamps = timestamps_of(status)
         if format is None and os.path.dirname(path) == folder and stat.S_ISREG(status.st_mode):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -350,6 +351,8 @@ def creating(volume: Volume, path: str, *, as_owner: bool) -> Iterator[None]:
 def give_away(host: Host, volume: Volume, path: str) -> None:
     wanted = volume.permissions
     host.set_owner_and_mode(path, wanted.owner, wanted.group, wanted.mode)
+    if wanted.label is not None:
+        host.set_label(path, wanted.label)
 
 
 def size_raw(host: Host, volume: Volume, path: str, fd: int) -> None:
@@ -577,13 +580,3 @@ def opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def permissions_of(status: os.stat_result) -> Permissions:
-    """Return owner, group and permission bits of a file."""
-    return Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-
-
-def timestamps_of(status: os.stat_result) -> Timestamps:
-    """Return the times of a file."""
-    return Timestamps(status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)

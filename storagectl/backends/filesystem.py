@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from storagectl.backends import Backend, PoolState
+from storagectl.backends.attributes import permissions_of
 from storagectl.errors import (
     ConfigUnsupported,
     Inaccessible,
@@ -17,7 +18,7 @@ from storagectl.errors import (
     ToolFailed,
 )
 from storagectl.host import is_staged, system_errors
-from storagectl.model import Permissions, Volume
+from storagectl.model import Volume
 from storagectl.tools import mount
 from storagectl.tools.blockdev import Mount, parse_mountinfo
 
@@ -63,7 +64,7 @@ class Directory(Backend):
             status = os.stat(target)
         with system_errors(f"cannot statvfs path '{target}'"):
             space = os.statvfs(target)
-        permissions = Permissions(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        permissions = permissions_of(target, status)
         capacity = space.f_blocks * space.f_frsize
         available = space.f_bfree * space.f_frsize
         return PoolState(capacity, capacity - available, available, permissions)
@@ -80,9 +81,11 @@ class Directory(Backend):
         target, wanted = self.pool.target, self.pool.permissions
         self.host.make_parents(target)
         made = self.host.make_folder(target, POOL_MODE if wanted.mode is None else wanted.mode)
-        if not made or wanted.owner is not None or wanted.group is not None:
+        if wanted or not made:
             place = os.path.realpath(target)
             self.host.set_owner_and_mode(place, wanted.owner, wanted.group, wanted.mode)
+            if wanted.label is not None:
+                self.host.set_label(place, wanted.label)
         self.host.set_nocow(target, self.pool.cow)
 
     def kept_when_stopped(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOOLS = (
     "filefrag", "losetup", "lsattr", "mkfs.btrfs", "mkfs.ext2", "mkfs.ext4", "mkfs.xfs", "qemu-img",
 )  # fmt: skip
+LABEL = "security.selinux"
 MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
 
 pytestmark = [
@@ -119,6 +120,33 @@ def test_volume_permissions(ctl: Program, scratch: Scratch, pool: Path) -> None:
         ctl.ok("vol-create", "p", definition)
         status = (pool / format).stat()
         assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 12, 34)
+
+
+def test_labels(ctl: Program, scratch: Scratch) -> None:
+    """Security labels are shown as the files have them, and given to what is made."""
+    target = scratch.folder / "pool"
+    wanted = "<permissions><label>system_u:object_r:virt_t:s0</label></permissions>"
+    define(ctl, target, permissions=wanted)
+    ctl.ok("pool-start", "p", "--build")
+    assert os.getxattr(target, LABEL) == b"system_u:object_r:virt_t:s0\0"
+    os.setxattr(target, LABEL, b"other\0")
+    assert "<label>other</label>" in ctl.ok("pool-dumpxml", "p")
+    os.removexattr(target, LABEL)
+    assert "<label>" not in ctl.ok("pool-dumpxml", "p")
+
+    label = "system_u:object_r:virt_content_t:s0"
+    definition = scratch.folder / "volume.xml"
+    for format in ("raw", "qcow2", "dir"):
+        definition.write_text(
+            f"<volume><name>{format}</name><capacity>1048576</capacity><target>"
+            f"<format type='{format}'/><permissions><label>{label}</label></permissions>"
+            "</target></volume>"
+        )
+        ctl.ok("vol-create", "p", definition)
+        assert os.getxattr(target / format, LABEL) == label.encode() + b"\0"
+        assert f"<label>{label}</label>" in ctl.ok("vol-dumpxml", format, "p")
+    ctl.ok("vol-create-as", "p", "plain", "1M")
+    assert "<label>" not in ctl.ok("vol-dumpxml", "plain", "p")
 
 
 def test_delete_of_what_is_not_empty(ctl: Program, scratch: Scratch) -> None:
