@@ -126,4 +126,10 @@ def _instead(tool: str, path: str, text: str) -> Iterator[None]:
     try:
         yield
     finally:
-        devices.run("umount", place)
+        devices.wait_for(f"umount {place}", lambda: is_unmounted(place))
+
+
+def is_unmounted(place: str) -> bool:
+    """Try to unmount; a program that udev runs may hold it still."""
+    devices.run("umount", place, ok=(0, 32))
+    return place not in devices.mounts()

@@ -307,7 +307,8 @@ def use_what_is_gone(ctl: Program, data: Path) -> None:
         print(words, answer)
         assert time.monotonic() - began < 30, words
         assert answer.status in (0, 1), words
-        assert (answer.status == 1) == answer.stderr.startswith("error: "), (words, answer)
+        # a warning may come first: what an interrupted command has overwritten
+        assert (answer.status == 1) == ("error: " in answer.stderr), (words, answer)
 
 
 def test_two_pools_one_target(ctl: Program) -> None:
