@@ -277,7 +277,7 @@ def test_create_sweeps_what_a_killed_process_left(tmp_path: Path) -> None:
 class Images(FakeHost):
     """qemu-img as the script says, told the hidden file's name only when it runs.
 
-    Where it fails it deletes the file, and makes it where it is missing.
+    Where it fails to create a file it deletes it, else it makes one that is missing.
     """
 
     def __init__(self, *answers: tuple[str, int]) -> None:
@@ -287,7 +287,9 @@ class Images(FakeHost):
     def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
         self.calls.append(argv)
         text, status = self.answers.pop(0)
-        path = argv[-2] if argv[1] == "create" else argv[-1]
+        if argv[1] != "create":
+            return status, "", text.replace("STAGED", argv[-1])
+        path = argv[-2]
         if status:
             os.unlink(path)
         else:
