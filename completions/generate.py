@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
+from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import WIPE_ALGORITHMS
@@ -47,6 +48,12 @@ VALUES = {
     "vol": "volume-pool",
 }
 SPECIAL = {
+    ("pool-list", "format"): "pool-column",
+    ("pool-list", "sort"): "pool-column",
+    ("vol-list", "format"): "volume-column",
+    ("vol-list", "sort"): "volume-column",
+    ("secret-list", "format"): "secret-column",
+    ("secret-list", "sort"): "secret-column",
     ("pool-name", "pool"): "pool-uuid",
     ("vol-create-from", "vol"): "volume-inputpool",
     ("vol-name", "vol"): "file",
@@ -66,6 +73,9 @@ def words() -> dict[str, list[str]]:
         ),
         "volume-format": unique(word for row in served for word in row.volume_formats),
         "wipe-algorithm": list(WIPE_ALGORITHMS),
+        "pool-column": [column.name for column in COLUMNS["pools"]],
+        "volume-column": [column.name for column in COLUMNS["volumes"]],
+        "secret-column": [column.name for column in COLUMNS["secrets"]],
     }
 
 

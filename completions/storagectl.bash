@@ -32,7 +32,7 @@ _storagectl_options() { # COMMAND: sets options
         pool-event) options='pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag' ;;
         pool-exists) options='pool:pool-all json:flag' ;;
         pool-info) options='pool:pool-all bytes:flag json:flag' ;;
-        pool-list) options='inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag json:flag' ;;
+        pool-list) options='inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:pool-column= no-header:flag sort:pool-column= filter:text=+ bytes:flag json:flag' ;;
         pool-name) options='pool:pool-uuid json:flag' ;;
         pool-refresh) options='pool:pool-active if-active:flag json:flag' ;;
         pool-start) options='pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag' ;;
@@ -44,7 +44,7 @@ _storagectl_options() { # COMMAND: sets options
         secret-define) options='file:file validate:flag json:flag' ;;
         secret-dumpxml) options='secret:text xpath:text= wrap:flag json:flag' ;;
         secret-get-value) options='secret:text plain:flag json:flag' ;;
-        secret-list) options='ephemeral:flag no-ephemeral:flag private:flag no-private:flag json:flag' ;;
+        secret-list) options='ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:secret-column= no-header:flag sort:secret-column= filter:text=+ bytes:flag json:flag' ;;
         secret-set-value) options='secret:text file:file= plain:flag interactive:flag base64:text json:flag' ;;
         secret-undefine) options='secret:text json:flag' ;;
         status) options='pool:pool-all+ volumes:flag watch:flag= json:flag' ;;
@@ -59,7 +59,7 @@ _storagectl_options() { # COMMAND: sets options
         vol-exists) options='vol:volume-pool pool:pool-active json:flag' ;;
         vol-info) options='vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag' ;;
         vol-key) options='vol:volume-pool pool:pool-active json:flag' ;;
-        vol-list) options='pool:pool-active details:flag json:flag' ;;
+        vol-list) options='pool:pool-active details:flag format:volume-column= no-header:flag sort:volume-column= filter:text=+ bytes:flag json:flag' ;;
         vol-name) options='vol:file json:flag' ;;
         vol-path) options='vol:volume-pool pool:pool-active json:flag' ;;
         vol-pool) options='vol:file uuid:flag json:flag' ;;
@@ -76,6 +76,9 @@ _storagectl_words() { # KIND: prints the words that are known beforehand
         pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun' ;;
         volume-format) echo 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended' ;;
         wipe-algorithm) echo 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim' ;;
+        pool-column) echo 'name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format' ;;
+        volume-column) echo 'name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption' ;;
+        secret-column) echo 'uuid usage-type usage ephemeral private description' ;;
     esac
 }
 # End of what completions/generate.py writes.

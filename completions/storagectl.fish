@@ -116,7 +116,7 @@ function __storagectl_options --argument-names command
         case pool-info
             printf '%s\n' pool:pool-all bytes:flag json:flag
         case pool-list
-            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag json:flag
+            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:pool-column= no-header:flag sort:pool-column= filter:text=+ bytes:flag json:flag
         case pool-name
             printf '%s\n' pool:pool-uuid json:flag
         case pool-refresh
@@ -140,7 +140,7 @@ function __storagectl_options --argument-names command
         case secret-get-value
             printf '%s\n' secret:text plain:flag json:flag
         case secret-list
-            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag json:flag
+            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:secret-column= no-header:flag sort:secret-column= filter:text=+ bytes:flag json:flag
         case secret-set-value
             printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text json:flag
         case secret-undefine
@@ -170,7 +170,7 @@ function __storagectl_options --argument-names command
         case vol-key
             printf '%s\n' vol:volume-pool pool:pool-active json:flag
         case vol-list
-            printf '%s\n' pool:pool-active details:flag json:flag
+            printf '%s\n' pool:pool-active details:flag format:volume-column= no-header:flag sort:volume-column= filter:text=+ bytes:flag json:flag
         case vol-name
             printf '%s\n' vol:file json:flag
         case vol-path
@@ -197,6 +197,12 @@ function __storagectl_words --argument-names kind
             printf '%s\n' none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended
         case wipe-algorithm
             printf '%s\n' zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim
+        case pool-column
+            printf '%s\n' name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format
+        case volume-column
+            printf '%s\n' name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption
+        case secret-column
+            printf '%s\n' uuid usage-type usage ephemeral private description
     end
 end
 # End of what completions/generate.py writes.

@@ -91,7 +91,7 @@ _storagectl_tables() {
         pool-event 'pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag'
         pool-exists 'pool:pool-all json:flag'
         pool-info 'pool:pool-all bytes:flag json:flag'
-        pool-list 'inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag json:flag'
+        pool-list 'inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:pool-column= no-header:flag sort:pool-column= filter:text=+ bytes:flag json:flag'
         pool-name 'pool:pool-uuid json:flag'
         pool-refresh 'pool:pool-active if-active:flag json:flag'
         pool-start 'pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag'
@@ -103,7 +103,7 @@ _storagectl_tables() {
         secret-define 'file:file validate:flag json:flag'
         secret-dumpxml 'secret:text xpath:text= wrap:flag json:flag'
         secret-get-value 'secret:text plain:flag json:flag'
-        secret-list 'ephemeral:flag no-ephemeral:flag private:flag no-private:flag json:flag'
+        secret-list 'ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:secret-column= no-header:flag sort:secret-column= filter:text=+ bytes:flag json:flag'
         secret-set-value 'secret:text file:file= plain:flag interactive:flag base64:text json:flag'
         secret-undefine 'secret:text json:flag'
         status 'pool:pool-all+ volumes:flag watch:flag= json:flag'
@@ -118,7 +118,7 @@ _storagectl_tables() {
         vol-exists 'vol:volume-pool pool:pool-active json:flag'
         vol-info 'vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag'
         vol-key 'vol:volume-pool pool:pool-active json:flag'
-        vol-list 'pool:pool-active details:flag json:flag'
+        vol-list 'pool:pool-active details:flag format:volume-column= no-header:flag sort:volume-column= filter:text=+ bytes:flag json:flag'
         vol-name 'vol:file json:flag'
         vol-path 'vol:volume-pool pool:pool-active json:flag'
         vol-pool 'vol:file uuid:flag json:flag'
@@ -132,6 +132,9 @@ _storagectl_tables() {
         pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun'
         volume-format 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended'
         wipe-algorithm 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim'
+        pool-column 'name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format'
+        volume-column 'name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption'
+        secret-column 'uuid usage-type usage ephemeral private description'
     )
 }
 # End of what completions/generate.py writes.

@@ -20,6 +20,7 @@ import formats
 from storagectl import __version__
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
 from storagectl.commands.document import code
+from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
 from storagectl.errors import StorageError
 from storagectl.pooltypes import POOL_TYPES, PoolType
@@ -127,6 +128,15 @@ def errors_text() -> str:
     return "\n".join(lines)
 
 
+def columns_text() -> str:
+    """Return the columns that each list has."""
+    lines: list[str] = []
+    for of, columns in COLUMNS.items():
+        names = ", ".join(column.name for column in columns)
+        lines += [".TP", f"of {of}", roff(names) + "."]
+    return "\n".join(lines)
+
+
 def error_classes() -> list[type[StorageError]]:
     """Return the classes of errors, in the order of their codes."""
     kinds, left = [], [StorageError]
@@ -182,6 +192,7 @@ def pages() -> dict[str, dict[str, str]]:
         | {
             "@OPTIONS@": global_options_text(),
             "@COMMANDS@": commands_text(),
+            "@COLUMNS@": columns_text(),
             "@ERRORS@": errors_text(),
             "@DIFFERENCES@": differences_text(),
         },

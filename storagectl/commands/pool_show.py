@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from storagectl.commands import command, flag, output, value
+from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError, Inaccessible, PoolNotFound, StorageError
 from storagectl.pools import UUID_LENGTH
 from storagectl.pooltypes import POOL_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storagectl.backends import PoolState
     from storagectl.commands.session import Session
     from storagectl.pools import Entry
@@ -31,9 +34,11 @@ NAME_WIDTH = 20
 @flag("details", "display extended details for pools")
 @flag("uuid", "list UUID of active pools only")
 @flag("name", "list name of active pools only")
+@list_options
 @click.pass_obj
 def pool_list(
     session: Session,
+    /,
     inactive: bool,
     all: bool,
     transient: bool,
@@ -44,11 +49,15 @@ def pool_list(
     details: bool,
     uuid: bool,
     name: bool,
+    **given: Any,
 ) -> None:
     exclusive(details=details, uuid=uuid)
     exclusive(details=details, name=name)
     exclusive(all=all, inactive=inactive)
+    for option, is_given in (("details", details), ("uuid", uuid), ("name", name)):
+        exclusive(**{option: is_given, "format": given["format"] is not None})
     types = split_types(type)
+    shape = shape_of(session, "pools", given)
     entries = [
         entry
         for entry in session.pools.all()
@@ -57,14 +66,19 @@ def pool_list(
         and passes(entry.autostart, autostart, no_autostart)
         and (not types or entry.pool.type in types)
     ]
-    if session.json:
-        session.result({"pools": [session.facts.of_pool(entry) for entry in entries]})
-    elif details:
-        rows = [detailed(entry) for entry in entries]
+    quiet = session.quiet or given["no_header"]
+    if shape is not None:
+        full = shape.full
+        left = shape.show((session.facts.of_pool(e, measured=full), e) for e in entries)
+        if left is None:
+            return
+        entries = left
+    if details:
+        rows = [detailed(entry, str if given["bytes"] else output.size) for entry in entries]
         header = (
             "Name", "State", "Autostart", "Persistent", "Capacity", "Allocation", "Available",
         )  # fmt: skip
-        output.write(output.table(header, rows, quiet=session.quiet))
+        output.write(output.table(header, rows, quiet=quiet))
     elif name or uuid:
         for entry in entries:
             shown = padded(entry.name) if name else ""
@@ -74,7 +88,7 @@ def pool_list(
             (entry.name, "active" if entry.active else "inactive", yes(entry.autostart))
             for entry in entries
         ]
-        output.write(output.table(("Name", "State", "Autostart"), rows, quiet=session.quiet))
+        output.write(output.table(("Name", "State", "Autostart"), rows, quiet=quiet))
 
 
 def split_types(text: str | None) -> set[str]:
@@ -111,10 +125,10 @@ def measured(entry: Entry) -> tuple[str, PoolState | None]:
     return "running" if state else "inactive", state
 
 
-def detailed(entry: Entry) -> tuple[str, ...]:
+def detailed(entry: Entry, size: Callable[[int], str]) -> tuple[str, ...]:
     word, state = measured(entry)
     sizes = (
-        (output.size(state.capacity), output.size(state.allocation), output.size(state.available))
+        (size(state.capacity), size(state.allocation), size(state.available))
         if state
         else ("-", "-", "-")
     )

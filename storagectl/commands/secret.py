@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from storagectl.commands import command, flag, output, value
+from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive, read_file, read_line
 from storagectl.errors import ClientError, StorageError
 
@@ -141,19 +142,31 @@ def secret_get_value(session: Session, secret: str, plain: bool) -> None:
 @flag("no-ephemeral", "list non-ephemeral secrets")
 @flag("private", "list private secrets")
 @flag("no-private", "list non-private secrets")
+@list_options
 @click.pass_obj
 def secret_list(
-    session: Session, ephemeral: bool, no_ephemeral: bool, private: bool, no_private: bool
+    session: Session,
+    /,
+    ephemeral: bool,
+    no_ephemeral: bool,
+    private: bool,
+    no_private: bool,
+    **given: Any,
 ) -> None:
+    with session.doing("Failed to list secrets"):
+        shape = shape_of(session, "secrets", given)
     secrets = [
         secret
         for secret in session.pools.secrets.all()
         if chosen(secret.ephemeral, ephemeral, no_ephemeral)
         and chosen(secret.private, private, no_private)
     ]
-    if session.json:
-        session.result({"secrets": [session.facts.of_secret(secret) for secret in secrets]})
-        return
+    if shape is not None:
+        left = shape.show((session.facts.of_secret(secret), secret) for secret in secrets)
+        if left is None:
+            return
+        secrets = left
+    quiet = session.quiet or given["no_header"]
     rows = [
         (
             secret.uuid,
@@ -161,7 +174,7 @@ def secret_list(
         )
         for secret in secrets
     ]
-    output.write(output.table(("UUID", "Usage"), rows, quiet=session.quiet))
+    output.write(output.table(("UUID", "Usage"), rows, quiet=quiet))
 
 
 def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storagectl.commands import command, flag, output, value
+from storagectl.commands.list_options import list_options, shape_of
+from storagectl.commands.session import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,23 +29,29 @@ def volume_options(words: str) -> Callable[[Any], Any]:
 @command("vol-list", "Returns list of vols by pool.", "Failed to list volumes")
 @value("pool", "pool name or uuid", required=True)
 @flag("details", "display extended details for volumes")
+@list_options
 @click.pass_obj
-def vol_list(session: Session, pool: str, details: bool) -> None:
-    found = session.volumes.all(pool, details=details or session.json)
-    if session.json:
+def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> None:
+    exclusive(details=details, format=given["format"] is not None)
+    shape = shape_of(session, "volumes", given)
+    found = session.volumes.all(pool, details=details or (shape is not None and shape.full))
+    if shape is not None:
         entry = session.pools.find(pool)
-        session.result({"volumes": [session.facts.of_volume(v, entry) for v in found]})
-        return
+        left = shape.show((session.facts.of_volume(v, entry), v) for v in found)
+        if left is None:
+            return
+        found = left
+    size = str if given["bytes"] else output.size
     if details:
         header: tuple[str, ...] = ("Name", "Path", "Type", "Capacity", "Allocation")
         rows: list[tuple[str, ...]] = [
-            (v.name, v.path, v.type, output.size(v.capacity), output.size(v.allocation))
-            for v in found
+            (v.name, v.path, v.type, size(v.capacity), size(v.allocation)) for v in found
         ]
     else:
         header = ("Name", "Path")
         rows = [(v.name, v.path) for v in found]
-    output.write(output.table(header, rows, quiet=session.quiet))
+    quiet = session.quiet or given["no_header"]
+    output.write(output.table(header, rows, quiet=quiet))
 
 
 @command("vol-exists", "Tell whether there is a vol: the exit status is 0 or 1.")

@@ -98,7 +98,11 @@ NOT_COMPARED = {
     "storagectl --version fails": ENDS,
 }
 
+LIST_OPTIONS = "format no-header sort filter bytes"
 OWN_OPTIONS = {
+    "pool-list": LIST_OPTIONS,
+    "secret-list": LIST_OPTIONS,
+    "vol-list": LIST_OPTIONS,
     "pool-build": "if-inactive",
     "pool-define-as": "if-missing",
     "pool-delete": "if-exists",

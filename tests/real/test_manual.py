@@ -202,6 +202,18 @@ def test_json(ctl: Program, work: Path, images: Path) -> None:
     assert done.stdout == f"{images}/base.qcow2\n{images}/web\n"
 
 
+def test_lists(ctl: Program, work: Path, images: Path) -> None:
+    ctl.ok("vol-create-as", "images", "big.qcow2", "11G", "--format", "qcow2")
+    ctl.ok("vol-create-as", "images", "small.qcow2", "1G", "--format", "qcow2")
+    ctl.ok("pool-define-as", "vms", "dir", "--target", "/vms")
+    done = manual.run(examples("storagectl.1", "LISTS", "SH"), {}, work, ctl.root)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[2:4] == [
+        ["big.qcow2", "qcow2", "11.00", "GiB"], ["small.qcow2", "qcow2", "1.00", "GiB"],
+    ]  # fmt: skip
+    assert rows[7:] == [["big.qcow2", str(images / "big.qcow2")], [], ["vms:", "-"]]
+
+
 def test_scripts(scratch: Scratch, ctl: Program, work: Path) -> None:
     """What is for scripts can be run again, and finds nothing left of the first time."""
     places = {"/srv/images": str(scratch.folder / "images"), "logger": "echo"}
