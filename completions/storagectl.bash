@@ -5,7 +5,7 @@
 # and what is put on the command line is quoted.
 
 # Written by completions/generate.py.
-_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-wipe'
+_storagectl_commands='autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe'
 _storagectl_program_options='-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
@@ -39,6 +39,7 @@ _storagectl_options() { # COMMAND: sets options
         pool-stop) options='pool:pool-active if-active:flag json:flag' ;;
         pool-undefine) options='pool:pool-inactive if-exists:flag forget:flag json:flag' ;;
         pool-uuid) options='pool:pool-all json:flag' ;;
+        pool-used-by) options='pool:pool-all json:flag' ;;
         pwd) options='json:flag' ;;
         quit) options='json:flag' ;;
         secret-define) options='file:file validate:flag json:flag' ;;
@@ -66,6 +67,7 @@ _storagectl_options() { # COMMAND: sets options
         vol-rename) options='vol:volume-pool newname:text pool:pool-active json:flag' ;;
         vol-resize) options='vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag' ;;
         vol-upload) options='vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag' ;;
+        vol-used-by) options='vol:volume-pool pool:pool-active json:flag' ;;
         vol-wipe) options='vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag' ;;
         *) options='' ;;
     esac

@@ -35,6 +35,7 @@ function __storagectl_commands
     printf '%s\t%s\n' pool-stop 'stop a pool; its data stays'
     printf '%s\t%s\n' pool-undefine 'undefine an inactive pool'
     printf '%s\t%s\n' pool-uuid 'convert a pool name to pool UUID'
+    printf '%s\t%s\n' pool-used-by 'list what uses a pool'
     printf '%s\t%s\n' pwd 'print the current directory'
     printf '%s\t%s\n' quit 'quit this interactive terminal'
     printf '%s\t%s\n' secret-define 'define or modify a secret from an XML file'
@@ -62,6 +63,7 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-rename 'rename a vol'
     printf '%s\t%s\n' vol-resize 'resize a vol'
     printf '%s\t%s\n' vol-upload 'upload file contents to a volume'
+    printf '%s\t%s\n' vol-used-by 'list what uses a vol'
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
@@ -129,6 +131,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' pool:pool-inactive if-exists:flag forget:flag json:flag
         case pool-uuid
             printf '%s\n' pool:pool-all json:flag
+        case pool-used-by
+            printf '%s\n' pool:pool-all json:flag
         case pwd
             printf '%s\n' json:flag
         case quit
@@ -183,6 +187,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag
         case vol-upload
             printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
+        case vol-used-by
+            printf '%s\n' vol:volume-pool pool:pool-active json:flag
         case vol-wipe
             printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag
     end

@@ -37,6 +37,7 @@ _storagectl_tables() {
         'pool-stop:stop a pool; its data stays'
         'pool-undefine:undefine an inactive pool'
         'pool-uuid:convert a pool name to pool UUID'
+        'pool-used-by:list what uses a pool'
         'pwd:print the current directory'
         'quit:quit this interactive terminal'
         'secret-define:define or modify a secret from an XML file'
@@ -64,6 +65,7 @@ _storagectl_tables() {
         'vol-rename:rename a vol'
         'vol-resize:resize a vol'
         'vol-upload:upload file contents to a volume'
+        'vol-used-by:list what uses a vol'
         'vol-wipe:wipe a vol'
     )
     program_options=(-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
@@ -98,6 +100,7 @@ _storagectl_tables() {
         pool-stop 'pool:pool-active if-active:flag json:flag'
         pool-undefine 'pool:pool-inactive if-exists:flag forget:flag json:flag'
         pool-uuid 'pool:pool-all json:flag'
+        pool-used-by 'pool:pool-all json:flag'
         pwd 'json:flag'
         quit 'json:flag'
         secret-define 'file:file validate:flag json:flag'
@@ -125,6 +128,7 @@ _storagectl_tables() {
         vol-rename 'vol:volume-pool newname:text pool:pool-active json:flag'
         vol-resize 'vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag'
         vol-upload 'vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag'
+        vol-used-by 'vol:volume-pool pool:pool-active json:flag'
         vol-wipe 'vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag'
     )
     words_of=(

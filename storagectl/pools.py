@@ -428,7 +428,7 @@ class Pools:
                 raise ConfigUnsupported("Expected exactly 1 host for the storage pool")
         return find(self.host, asked)
 
-    def _share_source(self, one: Pool, other: Pool) -> bool:
+    def share_source(self, one: Pool, other: Pool) -> bool:
         """Tell whether two pools would be made of the same storage."""
         if POOL_TYPES[one.type].conflict == POOL_TYPES[other.type].conflict == "adapter":
             from storagectl.backends.scsi import Scsi, share_adapter
@@ -443,7 +443,7 @@ class Pools:
         """
         entries = self.all()
         for other in entries:
-            if other.name != pool.name and self._share_source(pool, other.pool):
+            if other.name != pool.name and self.share_source(pool, other.pool):
                 raise OperationFailed(
                     f"Storage source conflict with pool: '{other.name}'",
                     hint=how_to_use(other),

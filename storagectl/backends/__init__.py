@@ -70,6 +70,7 @@ class Backend:
     table, so that two commands must not create or delete at the same time.  `stable_links`
     says that a volume's path may be a link that the host keeps for its device,
     `shrinks_allocation` that shrinking a volume gives back what it had allocated,
+    `is_folder` that the target is a folder whose files are the volumes,
     `own_permissions` that a new volume gets the owner and mode of its definition,
     and `keeps_references` that volumes of the pool find each other whatever their names are.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
@@ -77,6 +78,7 @@ class Backend:
 
     delete_function = "virStorageBackendVolDeleteLocal"
     one_layout = False
+    is_folder = False
     stable_links = True
     shrinks_allocation = False
     own_permissions = True
@@ -135,6 +137,14 @@ class Backend:
 
     def stop(self) -> None:
         """Undo `start`, never touching data."""
+
+    def devices_of_users(self) -> list[str]:
+        """Return the devices, besides the sources, whose users are users of the pool."""
+        return [volume.path for volume in self.volumes(details=False)]
+
+    def other_mounts(self) -> list[str]:
+        """Return where the source is mounted besides the target."""
+        return []
 
     def gone_when_stopped(self) -> str:
         """Return what `stop` takes away, as words for people; nothing for most types."""

@@ -120,6 +120,9 @@ class Disk(Backend):
         if not os.path.exists(self.device):
             raise InvalidArgument(f"device path '{self.device}' doesn't exist")
 
+    def devices_of_users(self) -> list[str]:
+        return [self.device]
+
     def kept_when_stopped(self) -> str:
         return f"{self.device} with its partitions"
 

@@ -36,6 +36,7 @@ class Directory(Backend):
     `as_owner` says that a new file is made by its owner where root may not make it.
     """
 
+    is_folder = True
     stable_links = False
     as_owner = False
 
@@ -87,6 +88,9 @@ class Directory(Backend):
             if wanted.label is not None:
                 self.host.set_label(place, wanted.label)
         self.host.set_nocow(target, self.pool.cow)
+
+    def devices_of_users(self) -> list[str]:
+        return []
 
     def kept_when_stopped(self) -> str:
         return f"{self.pool.target} with all that is in it"
@@ -217,6 +221,11 @@ class Mounted(Directory):
 
     def is_active(self) -> bool:
         return self._mounted() is not None
+
+    def other_mounts(self) -> list[str]:
+        mounts = parse_mountinfo(self.host.mounts())
+        place = self._place(mounts)
+        return [mount.target for mount in mounts if mount.target != place and self.is_source(mount)]
 
     def _mounted(self) -> Mount | None:
         """Return the mount of the pool's source at its target, the topmost there."""

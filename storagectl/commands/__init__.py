@@ -72,6 +72,7 @@ COMMANDS = {
     "pool-stop": CommandInfo("pool_life", "stop a pool; its data stays"),
     "pool-undefine": CommandInfo("pool_life", "undefine an inactive pool"),
     "pool-uuid": CommandInfo("pool_show", "convert a pool name to pool UUID"),
+    "pool-used-by": CommandInfo("used_by", "list what uses a pool"),
     "pwd": CommandInfo("builtin", "print the current directory"),
     "quit": CommandInfo("builtin", "quit this interactive terminal"),
     "secret-define": CommandInfo("secret", "define or modify a secret from an XML file"),
@@ -99,6 +100,7 @@ COMMANDS = {
     "vol-rename": CommandInfo("vol_change", "rename a vol"),
     "vol-resize": CommandInfo("vol_change", "resize a vol"),
     "vol-upload": CommandInfo("vol_change", "upload file contents to a volume"),
+    "vol-used-by": CommandInfo("used_by", "list what uses a vol"),
     "vol-wipe": CommandInfo("vol_change", "wipe a vol"),
 }
 

@@ -33,7 +33,7 @@ GROUPS = (
             "pool-build", "pool-create-as", "pool-create", "pool-define-as", "pool-define",
             "pool-delete", "pool-destroy", "pool-dumpxml", "pool-edit", "pool-info", "pool-list",
             "pool-name", "pool-refresh", "pool-start", "pool-undefine", "pool-uuid", "pool-event",
-            "pool-capabilities", "pool-exists", "pool-stop",
+            "pool-capabilities", "pool-exists", "pool-stop", "pool-used-by",
         ),
     ),
     Group(
@@ -42,7 +42,7 @@ GROUPS = (
             "vol-clone", "vol-create-as", "vol-create", "vol-create-from", "vol-delete",
             "vol-download", "vol-dumpxml", "vol-info", "vol-key", "vol-list", "vol-name",
             "vol-path", "vol-pool", "vol-rename", "vol-resize", "vol-upload", "vol-wipe",
-            "vol-exists",
+            "vol-exists", "vol-used-by",
         ),
     ),
     Group(

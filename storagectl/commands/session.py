@@ -164,7 +164,7 @@ class Session:
 
     def note(self, words: str) -> None:
         """Print a line for who sits at a terminal: no script and no file gets it."""
-        if not self.quiet and output.shows_hints():
+        if not self.quiet and sys.stderr.isatty() and output.shows_hints():
             sys.stdout.flush()
             sys.stderr.write(words + "\n")
 

@@ -393,3 +393,25 @@ def test_commands_that_fail_leave_no_volume(shell: Shell) -> None:
                 assert "broken on purpose" in shell.fails(*command)
         assert active(group) == ["v"]
         shell.ok("pool-destroy", "p")
+
+
+def test_who_uses_it(shell: Shell, tmp_path: Path) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    with devices.loop() as path, devices.volume_group(path) as group:
+        define(shell, group, path)
+        shell.ok("pool-start", "p")
+        shell.ok("vol-create-as", "p", "v", "16M")
+        node = f"/dev/{group}/v"
+        devices.settle()
+        assert shell.ok("-q", "pool-used-by", "p") == ""
+        run("mkfs.ext4", "-q", node)
+        run("mount", node, str(place))
+        try:
+            for words in (("vol-used-by", "v", "p"), ("pool-used-by", "p")):
+                assert shell.ok("-q", *words).split() == ["mount", str(place), node]
+        finally:
+            run("umount", str(place))
+        shell.ok("pool-define-as", "q", "fs", "--source-dev", node, "--target", "/q")
+        assert shell.ok("-q", "pool-used-by", "p").split() == ["pool", "q", "(inactive)", node]
+        shell.ok("pool-destroy", "p")

@@ -120,7 +120,9 @@ OWN_OPTIONS = {
 OWN_COMMANDS = {
     "pool-exists": "--pool",
     "pool-stop": "--pool --if-active",
+    "pool-used-by": "--pool",
     "vol-exists": "--vol --pool",
+    "vol-used-by": "--vol --pool",
 }
 NOT_COMPARED |= {
     f"{command} --{option} {how}": OWN
