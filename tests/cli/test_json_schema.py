@@ -146,6 +146,13 @@ LINES: dict[str, tuple[str, ...]] = {
         "pool-undefine off --if-exists",
         "pool-undefine d --forget",
     ),
+    "pool-used-by": (
+        "pool-used-by d",
+        "pool-define-as n dir --target {t}/d/n",
+        "pool-used-by d",
+        "pool-used-by off",
+        "! pool-used-by nosuch",
+    ),
     "pool-uuid": ("pool-uuid d", "! pool-uuid nosuch"),
     "pwd": ("pwd", "! pwd x"),
     "quit": ("quit", "! quit now"),
@@ -247,6 +254,11 @@ LINES: dict[str, tuple[str, ...]] = {
         "vol-upload a pool.xml d --verify",
         "! vol-upload a vol.xml d --offset 1T",
         "! vol-upload a nosuch d",
+    ),
+    "vol-used-by": (
+        "vol-used-by a d",
+        "! vol-used-by nosuch d",
+        "! vol-used-by a off",
     ),
     "vol-wipe": ("vol-wipe a d", "! vol-wipe a d --algorithm nosuch", "! vol-wipe nosuch d"),
 }
