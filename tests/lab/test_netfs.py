@@ -185,6 +185,8 @@ def test_what_is_there_already(shell: LabShell, tmp_path: Path) -> None:
         assert error == (
             "error: Failed to define pool q\n"
             "error: operation failed: Storage source conflict with pool: 'p'\n"
+            f"hint: pool 'p' ({shell.ok('pool-uuid', 'p').strip()}, inactive) has that source:"
+            " storagectl pool-start p\n"
         )
         shell.ok("pool-build", "p")
         run("mount", f"{HERE}:{other}", str(target))

@@ -662,6 +662,8 @@ def test_two_pools_one_device(ctl: Program, scratch: Scratch, device: str, runni
     assert message == failed(
         "Failed to define pool q",
         "operation failed: Storage source conflict with pool: 'p'",
+        f"pool 'p' ({ctl.ok('pool-uuid', 'p').strip()}, active) has that source:"
+        " storagectl vol-list p",
     )
 
 
