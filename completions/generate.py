@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
 from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
+from storagectl.plan import PRUNABLE
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import WIPE_ALGORITHMS
 
@@ -36,6 +37,7 @@ VALUES = {
     "file": "file",
     "format": "volume-format",
     "srcSpec": "file",
+    "prune": "prune",
     "inputpool": "pool-active",
     "command": "text",
     "dir": "folder",
@@ -76,6 +78,7 @@ def words() -> dict[str, list[str]]:
         "pool-column": [column.name for column in COLUMNS["pools"]],
         "volume-column": [column.name for column in COLUMNS["volumes"]],
         "secret-column": [column.name for column in COLUMNS["secrets"]],
+        "prune": list(PRUNABLE),
     }
 
 

@@ -5,6 +5,7 @@
 
 # Written by completions/generate.py.
 function __storagectl_commands
+    printf '%s\t%s\n' apply 'make pools and volumes what files say'
     printf '%s\t%s\n' autostart 'start every inactive pool that is marked as autostarted'
     printf '%s\t%s\n' cd 'change the current directory'
     printf '%s\t%s\n' connect '(re)connect to hypervisor'
@@ -71,6 +72,8 @@ function __storagectl_program_options
 end
 function __storagectl_options --argument-names command
     switch $command
+        case apply
+            printf '%s\n' file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag
         case autostart
             printf '%s\n' timing:flag json:flag
         case cd
@@ -209,6 +212,8 @@ function __storagectl_words --argument-names kind
             printf '%s\n' name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption
         case secret-column
             printf '%s\n' uuid usage-type usage ephemeral private description
+        case prune
+            printf '%s\n' pools volumes
     end
 end
 # End of what completions/generate.py writes.

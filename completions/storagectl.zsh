@@ -7,6 +7,7 @@
 # Written by completions/generate.py.
 _storagectl_tables() {
     command_list=(
+        'apply:make pools and volumes what files say'
         'autostart:start every inactive pool that is marked as autostarted'
         'cd:change the current directory'
         'connect:(re)connect to hypervisor'
@@ -70,6 +71,7 @@ _storagectl_tables() {
     )
     program_options=(-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
     options_of=(
+        apply 'file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag'
         autostart 'timing:flag json:flag'
         cd 'dir:folder json:flag'
         connect 'name:text readonly:flag json:flag'
@@ -139,6 +141,7 @@ _storagectl_tables() {
         pool-column 'name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format'
         volume-column 'name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption'
         secret-column 'uuid usage-type usage ephemeral private description'
+        prune 'pools volumes'
     )
 }
 # End of what completions/generate.py writes.

@@ -56,7 +56,7 @@ def run(args: list[str]) -> int:
         assert isinstance(stream, TextIOWrapper)
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        succeeded = cli.main(args)
+        status = cli.main(args)
         sys.stdout.flush()
     except StorageError as error:
         report(error)
@@ -71,7 +71,7 @@ def run(args: list[str]) -> int:
         named = f": '{error.filename}'" if error.filename else ""
         sys.stderr.write(f"error: {error.strerror}{named}\n")
         return EXIT_FAILURE
-    return 0 if succeeded else EXIT_FAILURE
+    return status
 
 
 def read_names_as_utf8() -> None:

@@ -95,6 +95,10 @@ class SchemaError(StorageError):
     prefix = "XML document failed to validate against schema: "
 
 
+class DocumentError(StorageError):
+    """A file for `apply` says what no pool and no volume has; the action tells where."""
+
+
 class ConfigFileError(StorageError):
     prefix = "configuration file syntax error: "
 

@@ -198,7 +198,7 @@ class Pools:
         with self.store.lock(pool.name), self.store.registry():
             if if_missing and self.store.definition(pool.name) is not None:
                 return False
-            self._require_unique(pool, starting=False)
+            self.require_unique(pool, starting=False)
             self.store.define(pool)
             self.events.tell(pool, events.DEFINED)
             return True
@@ -209,7 +209,7 @@ class Pools:
         backends.load(pool, self.host)
         with self.store.lock(pool.name):
             with self.store.registry():
-                self._require_unique(pool, starting=True)
+                self.require_unique(pool, starting=True)
                 self.store.mark_started(pool)
             self._bring_up(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
 
@@ -278,10 +278,10 @@ class Pools:
             else:
                 self.store.mark_started(before)
             raise
-        self._settle(backend)
+        self.settle(backend)
         self.events.tell(pool, events.STARTED)
 
-    def _settle(self, backend: Backend) -> None:
+    def settle(self, backend: Backend) -> None:
         """Keep what the host's tools were told where the definition had left it open."""
         pool, settled = backend.pool, backend.settled()
         if settled == pool:
@@ -329,7 +329,7 @@ class Pools:
                 )
             require_absolute(entry.pool)
             entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
-            self._settle(entry.backend)
+            self.settle(entry.backend)
             self.events.tell(entry.pool, events.CREATED)
             return True
 
@@ -436,12 +436,14 @@ class Pools:
             return share_adapter(Scsi(one, self.host), Scsi(other, self.host))
         return bool(conflict_keys(one) & conflict_keys(other))
 
-    def _require_unique(self, pool: Pool, *, starting: bool) -> None:
+    def require_unique(
+        self, pool: Pool, *, starting: bool, entries: list[Entry] | None = None
+    ) -> None:
         """Raise OperationFailed for a name, UUID or source that another pool has.
 
         Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
         """
-        entries = self.all()
+        entries = self.all() if entries is None else entries
         for other in entries:
             if other.name != pool.name and self.share_source(pool, other.pool):
                 raise OperationFailed(

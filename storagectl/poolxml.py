@@ -133,6 +133,11 @@ def parse_pool(
     expect_root(root, "pool")
     if validated:
         validate(text, "storagepool")
+    return read_pool(root, new_uuid=new_uuid)
+
+
+def read_pool(root: Node, *, new_uuid: Callable[[], str] = random_uuid) -> Pool:
+    """Return what a <pool> element says, as `parse_pool` does."""
     kind = choice(root, "type", tuple(POOL_TYPES))
     if kind is None:
         raise missing_attribute(root, "type")

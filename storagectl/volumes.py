@@ -323,13 +323,13 @@ class Volumes:
             require_plain_name(name)
             if entry.backend.volume(name) is not None:
                 raise VolumeExists(name)
-            self._require_unreferenced(found)
+            self.require_unreferenced(found)
             with self._layout(entry.backend), already_exists(entry.backend, name):
                 require_unmoved(found)
                 rename(found.volume, name)
             self.pools.events.tell(entry.pool, events.REFRESHED)
 
-    def _require_unreferenced(self, found: Found) -> None:
+    def require_unreferenced(self, found: Found) -> None:
         """Refuse a volume whose path a pool's definition or another volume has."""
         from storagectl.backends import devices
 

@@ -47,6 +47,11 @@ def parse_volume(
     expect_root(root, "volume")
     if validated:
         validate(text, "storagevol")
+    return read_volume(root, row, capacity_optional=capacity_optional)
+
+
+def read_volume(root: Node, row: PoolType, *, capacity_optional: bool) -> Volume:
+    """Return what a <volume> element says, as `parse_volume` does."""
     name = root.text_of("name")
     if name is None:
         raise XmlError("missing volume name element")

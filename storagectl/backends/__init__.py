@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from storagectl.model import Auth, Encryption, Extent, Permissions, Pool, Source, Volume
 
 
+SOURCE, TARGET = "source", "target"
+
+
 class PoolState(NamedTuple):
     """What a running pool looks like now; sizes in bytes.
 
@@ -157,9 +160,25 @@ class Backend:
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Prepare the source or target; nothing to do for types that only find things."""
 
+    def unbuilt(self) -> str:
+        """Return what `build` has yet to make: SOURCE, with all that is in it, TARGET or nothing.
+
+        Only looks.  Raises: StorageError when the host can't say.
+        """
+        return ""
+
+    def build_rest(self, *, overwrite: bool) -> None:
+        """Build what `unbuilt` finds missing; over other data only with `overwrite`."""
+        if self.unbuilt():
+            self.build(overwrite=overwrite, no_overwrite=False)
+
     def settled(self) -> Pool:
         """Return the definition with what it left open as `build` and `start` decide it."""
         return self.pool
+
+    def settled_as(self, config: Pool) -> Pool:
+        """Return the definition with what it left open as an earlier one of the pool has it."""
+        return self.settled()
 
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
@@ -167,6 +186,10 @@ class Backend:
     def rounded(self, volume: Volume, capacity: int) -> int:
         """Return the capacity that a volume has after it was resized to that much."""
         return capacity
+
+    def grain(self, volume: Volume) -> int:
+        """Return the bytes that the capacity of a volume is a multiple of when it is made."""
+        return 1
 
     secret_of: Callable[[Auth], str] | None = None
     """secret_of(auth): look up a secret; set by who starts a pool, for its source's <auth>."""

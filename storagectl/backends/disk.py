@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import Backend, Layout, PoolState, Range, blocks, devices
+from storagectl.backends import SOURCE, Backend, Layout, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -143,6 +143,14 @@ class Disk(Backend):
         self.host.find_tool("parted")
         devices.clear_edges(self.host, device)
         self._parted(parted.mklabel(device, self.label), changes=True)
+
+    def unbuilt(self) -> str:
+        if not os.path.exists(self.device):
+            return SOURCE
+        found = devices.signatures(self.host, self.device)
+        if any(name not in blkid.TABLES for name in found):
+            return SOURCE
+        return "" if self._label_on_disk() == self.label else SOURCE
 
     def _require_empty(self) -> None:
         """Refuse a device that holds a signature, a partition table, or data of any kind."""
@@ -350,6 +358,9 @@ class Disk(Backend):
             return table.sector_size
         text = self._parted(parted.print_cylinders(self.device))
         return parted.parse_cylinder_sectors(text) * table.sector_size
+
+    def grain(self, volume: Volume) -> int:
+        return self._grain(self._table())
 
     def _undo(self, before: PartitionTable, place: Place) -> None:
         """Remove what a failed create left in the table, and only that."""

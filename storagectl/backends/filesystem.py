@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.backends import Backend, PoolState
+from storagectl.backends import SOURCE, TARGET, Backend, PoolState
 from storagectl.backends.attributes import permissions_of
 from storagectl.errors import (
     ConfigUnsupported,
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from storagectl.host.bulk import Mover
 
 POOL_MODE = 0o711
+# What the capacity of an image is a multiple of: qemu-img gets it in KiB.  A vpc image has whole
+# cylinders, of 16 heads with 255 sectors at most.
+# Source: Virtual Hard Disk Image Format Specification, appendix CHS Calculation.
+IMAGE_GRAIN = 1024
+LARGER_GRAINS = {"vpc": 16 * 255 * 512}
+
+# What libblkid calls a file system where it is not what a pool's format is called.
+SIGNATURES = {"hfs+": "hfsplus"}
 
 
 class Directory(Backend):
@@ -76,6 +84,14 @@ class Directory(Backend):
             raise OperationInvalid(
                 f"No source device specified when formatting pool '{self.pool.name}'"
             )
+
+    def unbuilt(self) -> str:
+        self._require_answer()
+        return "" if os.path.isdir(self.pool.target) else SOURCE
+
+    def build_rest(self, *, overwrite: bool) -> None:
+        if self.unbuilt():
+            self.build(overwrite=False, no_overwrite=False)
 
     def _make_target(self) -> None:
         self._require_answer()
@@ -197,6 +213,9 @@ class Directory(Backend):
             passphrase_of=self.passphrase_of,
         )
 
+    def grain(self, volume: Volume) -> int:
+        return 1 if volume.format == "raw" else LARGER_GRAINS.get(volume.format or "", IMAGE_GRAIN)
+
     def rename_volume(self, volume: Volume, name: str) -> None:
         from storagectl.backends import files
 
@@ -226,6 +245,9 @@ class Mounted(Directory):
         mounts = parse_mountinfo(self.host.mounts())
         place = self._place(mounts)
         return [mount.target for mount in mounts if mount.target != place and self.is_source(mount)]
+
+    def unbuilt(self) -> str:
+        return TARGET if super().unbuilt() else ""
 
     def _mounted(self) -> Mount | None:
         """Return the mount of the pool's source at its target, the topmost there."""
@@ -368,6 +390,24 @@ class FileSystem(Mounted):
             from storagectl.tools import mkfs
 
             self.host.change(mkfs.mkfs(self.pool.source.format, self.device))
+
+    def unbuilt(self) -> str:
+        from storagectl.backends import devices
+
+        self._require_path()
+        wanted = self.pool.source.format
+        if not os.path.exists(self.device):
+            return SOURCE
+        found = devices.signatures(self.host, self.device)
+        if not found or (wanted != "auto" and found[0] != SIGNATURES.get(wanted or "", wanted)):
+            return SOURCE
+        return super().unbuilt()
+
+    def build_rest(self, *, overwrite: bool) -> None:
+        missing = self.unbuilt()
+        if missing:
+            format = missing == SOURCE
+            self.build(overwrite=format and overwrite, no_overwrite=format and not overwrite)
 
     def _require_formattable(self, *, overwrite: bool) -> None:
         """Refuse a device that is missing, in use, or, unless told to, not empty."""

@@ -100,8 +100,9 @@ class Iscsi(Luns):
         return host.name, host.port or iscsiadm.DEFAULT_PORT
 
     def settled(self) -> Pool:
-        if not self.is_active():
-            return self.pool
+        return self.settled_as(self.pool) if self.is_active() else self.pool
+
+    def settled_as(self, config: Pool) -> Pool:
         source = self.pool.source
         places = [host.replace(port=host.port or iscsiadm.DEFAULT_PORT) for host in source.hosts]
         return self.pool.replace(source=source.replace(hosts=places))

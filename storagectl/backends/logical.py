@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import Backend, Layout, PoolState, Range, blocks, devices
+from storagectl.backends import SOURCE, Backend, Layout, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InvalidArgument,
@@ -298,6 +298,9 @@ class Logical(Backend):
             raise
         devices.settle(self.host)
 
+    def unbuilt(self) -> str:
+        return "" if self._group() is not None else SOURCE
+
     def _require_free_name(self, *, overwrite: bool) -> None:
         """Refuse the name of a group that is there, unless this pool alone is made of it."""
         group = self._group()
@@ -462,6 +465,9 @@ class Logical(Backend):
 
     def rounded(self, volume: Volume, capacity: int) -> int:
         return whole_extents(capacity, self._named(volume, self._logical_volumes()))
+
+    def grain(self, volume: Volume) -> int:
+        return self._named(volume, self._logical_volumes()).extent_size
 
     def _named(self, volume: Volume, found: list[LogicalVolume]) -> LogicalVolume:
         for other in found:

@@ -290,6 +290,13 @@ class Scsi(Luns):
     def kept_when_stopped(self) -> str:
         return "the LUNs in the SAN" if self._owns_adapter else super().kept_when_stopped()
 
+    def settled_as(self, config: Pool) -> Pool:
+        own, adapter = self.pool.source.adapter, config.source.adapter
+        if own is None or adapter is None or own.managed is not None:
+            return self.pool
+        own = own.replace(managed=adapter.managed)
+        return self.pool.replace(source=self.pool.source.replace(adapter=own))
+
     def stop(self) -> None:
         if self._owns_adapter:
             devices.settle(self.host)

@@ -32,6 +32,7 @@ class CommandInfo(NamedTuple):
 
 
 COMMANDS = {
+    "apply": CommandInfo("apply", "make pools and volumes what files say"),
     "autostart": CommandInfo(
         "pool_life", "start every inactive pool that is marked as autostarted"
     ),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from storagectl.commands import Call
 
 
-def main(args: list[str]) -> bool:
-    """Run what the arguments say.  Returns: whether the last command succeeded.
+def main(args: list[str]) -> int:
+    """Run what the arguments say.  Returns: the exit status, which is the last command's.
 
     A single word after the options is a text of its own: `"pool-list; vol-list images"`.
     """
@@ -39,14 +39,14 @@ def asks_for_json(words: Sequence[str]) -> bool:
     return "--json" in words or (bool(words) and "--json" in words[-1].split())
 
 
-def obey(args: list[str], settings: Settings) -> bool:
-    """Read the options and run what follows them."""
+def obey(args: list[str], settings: Settings) -> int:
+    """Read the options and run what follows them.  Returns: the exit status."""
     words = apply(settings, args)
     if words is None:
-        return True
+        return 0
     settings.json = settings.json or is_json_configured(settings)
     if words == [""]:
-        return False
+        return settings.failure
     calls = read(split(words[0]) if len(words) == 1 else words)
     if settings.uri:
         from storagectl.commands.connection import serves_system
@@ -56,8 +56,8 @@ def obey(args: list[str], settings: Settings) -> bool:
         from storagectl.commands.shell import converse
 
         converse(settings)
-        return True
-    return perform(calls, settings)
+        return 0
+    return 0 if perform(calls, settings) else settings.failure
 
 
 def is_json_configured(settings: Settings) -> bool:
@@ -83,6 +83,7 @@ def perform(calls: Sequence[Call], settings: Settings) -> bool:
     """
     succeeded = True
     for call in calls:
+        settings.failure = 1
         succeeded = call.run(settings)
         if settings.ended:
             break

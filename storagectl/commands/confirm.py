@@ -41,12 +41,16 @@ def confirm(command: str, values: Mapping[str, Any]) -> None:
     Raises: StorageError for any answer but yes.
     """
     question = QUESTIONS.get(command)
-    if question is None or (question.option and not values[question.option]):
-        return
+    if question is not None and (not question.option or values[question.option]):
+        ask(command, question.text.format(**values))
+
+
+def ask(command: str, text: str) -> None:
+    """Ask a question on a terminal.  Raises: StorageError for any answer but yes."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     sys.stdout.flush()
-    sys.stderr.write(f"{question.text.format(**values)}? [y,n]: ")
+    sys.stderr.write(f"{text}? [y,n]: ")
     sys.stderr.flush()
     answer = read_line(b"\r\n")
     if answer is None:

@@ -47,8 +47,8 @@ GROUPS = (
     ),
     Group(
         "Storagectl itself", "storagectl",
-        ("cd", "echo", "exit", "help", "pwd", "quit", "connect", "autostart", "import",
-         "status"),
+        ("cd", "echo", "exit", "help", "pwd", "quit", "connect", "apply", "autostart",
+         "import", "status"),
     ),
 )  # fmt: skip
 

@@ -40,6 +40,7 @@ class Settings:
         self.json = False
         self.interactive = False
         self.ended = False
+        self.failure = 1  # the exit status of a command that does not succeed
 
     @property
     def connected_to(self) -> str:

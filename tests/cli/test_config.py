@@ -230,10 +230,18 @@ def test_yes(root: Path, keys: bytes) -> None:
         ("pool-create-as x dir --target /x --overwrite",
          "Build pool x over what is on its device"),
         ("secret-undefine x", "Forget secret x and its value"),
+        ("apply APPLY", None),
+        ("apply APPLY --diff --prune volumes", None),
+        ("apply APPLY --prune volumes", "Delete vol v of pool images"),
     ],
 )  # fmt: skip
 def test_what_is_asked_for(root: Path, args: str, question: str | None) -> None:
     (root / "file").write_bytes(b"new")
+    (root / "apply.xml").write_text(
+        "<pool type='dir'><name>images</name><source/>"
+        f"<target><path>{root}/images</path></target><volumes/></pool>"
+    )
+    args = args.replace("APPLY", str(root / "apply.xml"))
     words = args.replace("FILE", str(root / "file")).split()
     status, shown = on_terminal(root, b"n\n", *words)
     asked, mark, _ = shown.partition("? [y,n]: ")

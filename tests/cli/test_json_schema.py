@@ -37,6 +37,16 @@ UUID = "b5c0a2f1-6a1c-4c0c-9f7e-3f8f2f1d2a10"
 # What each command is tried with, one after the other in the folder of `root`: those with !
 # in front fail.  Every command of the program must be here.
 LINES: dict[str, tuple[str, ...]] = {
+    "apply": (
+        "apply --diff apply.xml",
+        "! apply --diff --detailed-exitcode apply.xml",
+        "apply apply.xml",
+        "apply apply.xml",
+        "apply --diff --detailed-exitcode apply.xml",
+        "! apply pool.xml pool.xml",
+        "! apply nosuch.xml",
+        "! apply vol.xml",
+    ),
     "autostart": (
         "autostart",
         "pool-autostart off",
@@ -310,6 +320,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "libvirt").mkdir()
     (tmp_path / "pool.xml").write_text(pool_xml("new", tmp_path / "new"))
     (tmp_path / "libvirt/one.xml").write_text(pool_xml("one", tmp_path / "one"))
+    (tmp_path / "apply.xml").write_text(
+        "<storage>"
+        + pool_xml("applied", tmp_path / "applied").replace("'>", "' build='yes'>", 1)
+        + "<volume pool='applied'><name>v</name><capacity>6000</capacity></volume></storage>"
+    )
     (tmp_path / "vol.xml").write_text("<volume><name>v</name><capacity>6000</capacity></volume>")
     (tmp_path / "d.xml").write_text(pool_xml("d", tmp_path / "d", f"<uuid>{UUID}</uuid>"))
     (tmp_path / "s.xml").write_text(
@@ -547,7 +562,8 @@ def classes(kind: type[StorageError]) -> Iterator[type[StorageError]]:
 # Scripts know these: one may come, none may change.
 CODES = [
     "argument-unsupported", "client-error", "config-file-error", "config-unsupported",
-    "inaccessible", "internal-error", "invalid-argument", "no-support", "operation-denied",
+    "document-error", "inaccessible", "internal-error", "invalid-argument", "no-support",
+    "operation-denied",
     "operation-failed", "operation-invalid", "operation-timeout", "operation-unsupported",
     "overflow", "pool-built", "pool-not-found", "probe-failed", "resource-busy", "schema-error",
     "secret-invalid", "secret-not-found", "storage-error", "system-failure", "tool-failed",

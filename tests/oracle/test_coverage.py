@@ -79,6 +79,21 @@ NOT_COMPARED = {
         for how in ("succeeds", "fails")
     },
     **{
+        f"apply{option} {how}": OWN
+        for option in (
+            "",
+            " --file",
+            " --diff",
+            " --detailed-exitcode",
+            " --build",
+            " --overwrite",
+            " --resize",
+            " --prune",
+            " --keep-going",
+        )
+        for how in ("succeeds", "fails")
+    },
+    **{
         f"vol-rename{option} {how}": OWN
         for option in ("", " --vol", " --newname", " --pool")
         for how in ("succeeds", "fails")

@@ -338,7 +338,7 @@ def test_s09_absurd_sizes(tmp_path: Path, size: str) -> None:
 # Against virsh itself
 
 OUR_OWN = {
-    "autostart", "doctor", "import", "pool-exists", "pool-stop", "pool-used-by", "status",
+    "apply", "autostart", "doctor", "import", "pool-exists", "pool-stop", "pool-used-by", "status",
     "vol-exists", "vol-rename", "vol-used-by",
 }  # fmt: skip
 WORDS = [

@@ -1,0 +1,201 @@
+"""What has to be done to the volumes of one pool so that they are as files ask for.
+
+A volume that is there keeps its data: it may grow, and whatever else differs is a problem.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from storagectl import backends
+from storagectl.errors import ConfigUnsupported, OperationInvalid, StorageError
+from storagectl.plan import CREATED, DELETED, RESIZED, VOLUMES, Plan, PoolPlan, Step
+from storagectl.pooltypes import POOL_TYPES
+from storagectl.volumes import require_plain_name
+from storagectl.volxml import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storagectl.backends import Backend
+    from storagectl.documents import WantedVolume
+    from storagectl.model import Volume
+
+# What the header of an encrypted block volume takes beside the capacity that was asked for.
+LUKS_ROOM = 2 << 20
+
+
+class VolumePlanner:
+    """Adds the steps of one pool's volumes to the plan; `backend` is what has them."""
+
+    def __init__(self, whole: Plan, plan: PoolPlan, backend: Backend) -> None:
+        self.whole = whole
+        self.plan = plan
+        self.backend = backend
+        self.target = backend.pool.target
+
+    def add(self, there: dict[str, Volume], *, perhaps: bool = False) -> None:
+        """Add the steps, given the volumes that the pool has by name.
+
+        With `perhaps` nobody knows yet which it has.
+        """
+        found = []
+        for wanted in self.plan.asked:
+            try:
+                volume = self.read(wanted)
+                step = self.step(wanted, volume, there.get(volume.name), perhaps=perhaps)
+            except StorageError as error:
+                if error.action is None:
+                    error.action = f"Failed to apply {wanted.place}"
+                self.whole.problems.append(error)
+                continue
+            if step is not None:
+                found.append(step)
+        self.plan.steps += self.in_order(found)
+        if self.plan.listed and VOLUMES in self.whole.allowed.prune:
+            self.plan.deletions = list(self.deletions(there))
+
+    def read(self, wanted: WantedVolume) -> Volume:
+        row = POOL_TYPES[self.plan.pool.type]
+        volume = read_volume(wanted.node, row, capacity_optional=False)
+        require_plain_name(volume.name)
+        return volume
+
+    def step(
+        self, wanted: WantedVolume, volume: Volume, found: Volume | None, *, perhaps: bool
+    ) -> Step | None:
+        """Return what makes a volume as it is asked for, None where it is so.
+
+        Raises: StorageError where nothing can, or may.
+        """
+        name = self.plan.name
+        if found is None:
+            backends.require(self.backend, "create_volume")
+            return Step(
+                CREATED, name, volume.name, None, volume, place=wanted.place, perhaps=perhaps
+            )
+        self.require_same(volume, found)
+        self.note_permissions(volume, found)
+        if volume.format == "dir" or (volume.backing is not None and not volume.capacity):
+            return None
+        room = LUKS_ROOM if volume.encryption is not None and found.type == "block" else 0
+        least = volume.capacity + room
+        if least > found.capacity:
+            return self.growth(wanted, volume, found, least)
+        if found.capacity - least >= self.backend.grain(found):
+            raise OperationInvalid(
+                f"volume '{volume.name}' of pool '{name}' has a capacity of {found.capacity}"
+                f" bytes, more than {least}, and is not shrunk"
+            )
+        return None
+
+    def growth(self, wanted: WantedVolume, volume: Volume, found: Volume, least: int) -> Step:
+        """Return the step that lets a volume grow.  Raises: StorageError unless that is allowed.
+
+        A raw file that has all its blocks, and is to, gets those of the larger one.
+        """
+        if not self.whole.allowed.resize:
+            raise OperationInvalid(
+                f"volume '{found.name}' of pool '{self.plan.name}' has a capacity of"
+                f" {found.capacity} bytes, and grows to {least} with --resize only"
+            )
+        backends.require(self.backend, "resize_volume")
+        capacity = self.backend.rounded(found, least)
+        after = found.replace(capacity=capacity)
+        plain = found.type == "file" and found.format == "raw" and found.encryption is None
+        if plain and volume.allocation >= volume.capacity and found.allocation >= found.capacity:
+            after.allocation = capacity
+        return Step(RESIZED, self.plan.name, found.name, found, after, place=wanted.place)
+
+    def require_same(self, volume: Volume, found: Volume) -> None:
+        """Refuse a volume that is another than what is asked for, whatever its size is."""
+        wrong = [
+            f"{what} {has or 'none'}, not {wanted or 'none'}"
+            for what, has, wanted in self.differences(volume, found)
+        ]
+        if wrong:
+            raise ConfigUnsupported(
+                f"volume '{volume.name}' of pool '{self.plan.name}' has {'; '.join(wrong)}"
+            )
+
+    def differences(self, volume: Volume, found: Volume) -> Iterator[tuple[str, object, object]]:
+        """Yield what differs for good: what it is, what the volume has, what is asked for."""
+        backing, wanted = (
+            each.backing.path if each.backing is not None else "" for each in (found, volume)
+        )
+        if not same_path(backing, wanted, self.target):
+            yield "the backing store", backing, wanted
+        if found.format is None or not self.backend.own_permissions:
+            return
+        if found.format != volume.format:
+            yield "the format", found.format, volume.format
+        cipher, wanted = (
+            each.encryption.format if each.encryption is not None else ""
+            for each in (found, volume)
+        )
+        if cipher != wanted:
+            yield "the encryption", cipher, wanted
+        if volume.compat is not None and found.compat != volume.compat:
+            yield "the compat", found.compat, volume.compat
+        if volume.cluster_size is not None and found.cluster_size != volume.cluster_size:
+            yield "the cluster size", found.cluster_size, volume.cluster_size
+        if volume.features is not None and (found.features or ()) != volume.features:
+            yield "the features", ", ".join(found.features or ()), ", ".join(volume.features)
+
+    def note_permissions(self, volume: Volume, found: Volume) -> None:
+        """Note another owner or mode: a guest that runs has its images given to it."""
+        wanted, has = volume.permissions, found.permissions
+        pairs = (
+            ("mode", octal(has.mode), octal(wanted.mode)),
+            ("owner", has.owner, wanted.owner),
+            ("group", has.group, wanted.group),
+        )
+        wrong = [f"{what} {a}, not {b}" for what, a, b in pairs if b is not None and a != b]
+        if wrong and self.backend.own_permissions:
+            self.whole.notes.append(
+                f"volume '{volume.name}' of pool '{self.plan.name}' has {', '.join(wrong)}"
+            )
+
+    def in_order(self, steps: list[Step]) -> list[Step]:
+        """Return the making of volumes after that of those they are based on."""
+        left = list(steps)
+        found = []
+        while left:
+            first = next((each for each in left if not self.waits(each, left)), left[0])
+            left.remove(first)
+            found.append(first)
+        return found
+
+    def waits(self, step: Step, others: list[Step]) -> bool:
+        backing = getattr(step.after, "backing", None)
+        return backing is not None and any(
+            same_path(backing.path, other.volume or "", self.target)
+            for other in others
+            if other is not step
+        )
+
+    def deletions(self, there: dict[str, Volume]) -> Iterator[Step]:
+        """Yield the deletion of what no file has, overlays first.  Folders are left alone."""
+        asked = {wanted.name for wanted in self.plan.asked}
+        left = [
+            volume
+            for name, volume in sorted(there.items())
+            if name not in asked and volume.type != "dir"
+        ]
+        while left:
+            bases = {volume.backing.path for volume in left if volume.backing is not None}
+            first = next((volume for volume in left if volume.path not in bases), left[0])
+            left.remove(first)
+            yield Step(DELETED, self.plan.name, first.name, before=first)
+
+
+def same_path(one: str, other: str, folder: str) -> bool:
+    """Tell whether two paths, which may be relative to a folder, are of one file."""
+    if not one or not other:
+        return one == other
+    return len({os.path.realpath(os.path.join(folder, path)) for path in (one, other)}) == 1
+
+
+def octal(mode: int | None) -> str | None:
+    return None if mode is None else f"0{mode:o}"
