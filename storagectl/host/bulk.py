@@ -143,7 +143,7 @@ class Mover:
             offset += len(block)
             self._moved(block)
         if whole and os.read(source, 1):
-            raise InvalidArgument(f"there is more than the {max(room, 0)} bytes that have room")
+            raise InvalidArgument(f"there is more data than the {max(room, 0)} bytes that fit")
 
     def stream_out(self, source: int, target: int, offset: int, length: int) -> None:
         """Copy a range to a pipe or device, or to where a file is open, in order."""
