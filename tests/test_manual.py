@@ -301,3 +301,31 @@ def titles(name: str) -> list[tuple[str, str]]:
     """Return all headings of a page, with their kinds."""
     found = re.findall(r"^\.(S[SH]) (.*)$", manual.page(name), re.M)
     return [(title, kind) for kind, title in found]
+
+
+# What runs the commands that no test here runs: tests themselves.
+ELSEWHERE = {
+    "bash tests/run": (".ci/run", "tests/run"),
+    "bash tests/lab/run": ("tests/lab/all", "lab tests/lab "),
+    "bash tests/lab/run --systemd --reboots 1 tests/lab/test_reboot.py": (
+        "tests/lab/all",
+        "lab --systemd --reboots 1 tests/lab/test_reboot.py",
+    ),
+    "bash tests/lab/run -k iscsi -x": ("tests/lab/host/lab.py", "parse_known_args"),
+    "bash tests/lab/run --shell": ("tests/lab/host/lab.py", '"--shell"'),
+}
+
+
+def test_every_block_of_the_readme_is_run() -> None:
+    """Each block of the README is one that a test names, or is run by something else."""
+    code = (manual.ROOT / "tests/real/test_readme.py").read_text()
+    named = re.findall(r'block\(\s*"([^"]*)"', code)
+    assert len(named) > 5
+    for text in manual.blocks((manual.ROOT / "README.md").read_text()):
+        if any(text.startswith(first) for first in named):
+            continue
+        for line in text.splitlines():
+            command = line.partition("#")[0].strip()
+            assert command in ELSEWHERE, f"no test runs this of the README: {command}"
+            path, words = ELSEWHERE[command]
+            assert words in (manual.ROOT / path).read_text()
