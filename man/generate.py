@@ -143,7 +143,7 @@ def error_classes() -> list[type[StorageError]]:
     while left:
         kinds.append(left.pop())
         left += kinds[-1].__subclasses__()
-    return sorted(kinds, key=code)
+    return sorted({code(kind): kind for kind in kinds}.values(), key=code)
 
 
 def differences() -> dict[str, list[dict[str, str]]]:

@@ -29,10 +29,11 @@ class StorageError(Exception):
 
     `action` is the first line ("" for none, None to let the command say it),
     `hint` a last line that tells what would help; where there is none, it is made of
-    `mistyped`.
+    `mistyped`.  `code` is what programs know a class by, where that is not its name.
     """
 
     prefix = ""
+    code = ""
 
     def __init__(
         self,
@@ -111,8 +112,24 @@ class OperationInvalid(StorageError):
     prefix = "Requested operation is not valid: "
 
 
+class PoolActive(OperationInvalid):
+    """A pool runs that must not."""
+
+
+class PoolInactive(OperationInvalid):
+    """A pool does not run that must."""
+
+
 class OperationFailed(StorageError):
     prefix = "operation failed: "
+
+
+class PoolExists(OperationFailed):
+    """A pool has the name or the UUID that another is to have."""
+
+
+class SourceConflict(OperationFailed):
+    """A pool has the storage that another is to have."""
 
 
 class OperationDenied(StorageError):
@@ -157,6 +174,12 @@ class SecretInvalid(StorageError):
 
 class VolumeNotFound(StorageError):
     prefix = "Storage volume not found: "
+
+
+class VolumesInactive(ClientError):
+    """The pool that a volume is looked for in does not run: virsh's own words for PoolInactive."""
+
+    code = "pool-inactive"
 
 
 class VolumeElsewhere(ClientError):

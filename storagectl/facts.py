@@ -165,6 +165,23 @@ def of_status(status: PoolStatus) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def of_types() -> list[dict[str, Any]]:
+    """Return what each type of pools is capable of, as pool-capabilities has it."""
+
+    def formats(default: str | None, known: tuple[str, ...]) -> dict[str, Any] | None:
+        return None if default is None else {"default": default, "known": list(known)}
+
+    return [
+        {
+            "name": row.name,
+            "supported": row.module is not None,
+            "pool_formats": formats(row.pool_default, row.pool_formats),
+            "volume_formats": formats(row.volume_default, row.volume_formats),
+        }
+        for row in POOL_TYPES.values()
+    ]
+
+
 def changed_pool(pools: Pools, key: str, before: dict[str, Any] | None) -> dict[str, Any]:
     """Return all about a pool that a command has changed, `before` where that is gone.
 

@@ -13,9 +13,11 @@ from storagectl.errors import (
     InvalidArgument,
     Mistyped,
     NoSupport,
-    OperationFailed,
-    OperationInvalid,
+    PoolActive,
+    PoolExists,
+    PoolInactive,
     PoolNotFound,
+    SourceConflict,
     StorageError,
     SystemFailure,
 )
@@ -104,7 +106,7 @@ class Entry:
 
     def require_active(self) -> None:
         if not self.active:
-            raise OperationInvalid(f"storage pool '{self.name}' is not active")
+            raise PoolInactive(f"storage pool '{self.name}' is not active")
 
 
 class Pools:
@@ -230,7 +232,7 @@ class Pools:
             if entry.active:
                 if if_inactive:
                     return False
-                raise OperationInvalid(f"storage pool '{entry.name}' is already active")
+                raise PoolActive(f"storage pool '{entry.name}' is already active")
             backends.load(entry.pool, self.host)
             self.store.mark_started(entry.pool)
             self._bring_up(
@@ -321,7 +323,7 @@ class Pools:
             if entry.active:
                 if if_inactive:
                     return False
-                raise OperationInvalid(f"storage pool '{entry.name}' is already active")
+                raise PoolActive(f"storage pool '{entry.name}' is already active")
             if overwrite and no_overwrite:
                 raise StorageError(
                     "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and"
@@ -337,7 +339,7 @@ class Pools:
         """Delete what an inactive pool is made of.  The definition stays."""
         with self.changing(key, "virStoragePoolDelete") as entry:
             if entry.active:
-                raise OperationInvalid(f"storage pool '{entry.name}' is still active")
+                raise PoolActive(f"storage pool '{entry.name}' is still active")
             backends.require(entry.backend, "delete")()
             self.events.tell(entry.pool, events.DELETED)
 
@@ -345,7 +347,7 @@ class Pools:
         """Forget an inactive pool.  What it is made of stays."""
         with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
             if entry.active:
-                raise OperationInvalid(f"storage pool '{entry.name}' is still active")
+                raise PoolActive(f"storage pool '{entry.name}' is still active")
             self.store.mark_stopped(entry.name)
             self.store.undefine(entry.name)
             self.events.tell(entry.pool, events.UNDEFINED)
@@ -439,14 +441,14 @@ class Pools:
     def require_unique(
         self, pool: Pool, *, starting: bool, entries: list[Entry] | None = None
     ) -> None:
-        """Raise OperationFailed for a name, UUID or source that another pool has.
+        """Raise for a name, UUID or source that another pool has.
 
         Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
         """
         entries = self.all() if entries is None else entries
         for other in entries:
             if other.name != pool.name and self.share_source(pool, other.pool):
-                raise OperationFailed(
+                raise SourceConflict(
                     f"Storage source conflict with pool: '{other.name}'",
                     hint=how_to_use(other),
                 )
@@ -454,17 +456,15 @@ class Pools:
             if other.pool.uuid != pool.uuid:
                 continue
             if other.name != pool.name:
-                raise OperationFailed(
+                raise PoolExists(
                     f"pool '{other.name}' is already defined with uuid {other.pool.uuid}"
                 )
             if starting and other.active:
-                raise OperationInvalid(f"pool is already active as '{other.name}'")
+                raise PoolActive(f"pool is already active as '{other.name}'")
             return
         for other in entries:
             if other.name == pool.name:
-                raise OperationFailed(
-                    f"pool '{other.name}' already exists with uuid {other.pool.uuid}"
-                )
+                raise PoolExists(f"pool '{other.name}' already exists with uuid {other.pool.uuid}")
 
 
 def no_such_pool(store: Store, key: str) -> PoolNotFound:

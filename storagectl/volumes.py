@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from storagectl import backends, events
 from storagectl.errors import (
     ArgumentUnsupported,
-    ClientError,
     ConfigUnsupported,
     Inaccessible,
     InternalError,
@@ -27,6 +26,7 @@ from storagectl.errors import (
     VolumeExists,
     VolumeNameTaken,
     VolumeNotFound,
+    VolumesInactive,
 )
 from storagectl.host import system_errors
 from storagectl.model import BackingStore, Permissions, Volume
@@ -74,14 +74,14 @@ class Volumes:
     def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:
         """Return the volume of that name in `pool`, or of that key or path in any pool.
 
-        Raises: VolumeNotFound, ClientError when the pool is not active or has it not.
+        Raises: VolumeNotFound, VolumesInactive, VolumeElsewhere.
         Source: libvirt 9.0.0 virshCommandOptVolBy in tools/virsh-volume.c.
         """
         wanted = None
         if pool is not None:
             wanted = self.pools.find(pool)
             if not wanted.active:
-                raise ClientError(f"pool '{pool}' is not active")
+                raise VolumesInactive(f"pool '{pool}' is not active")
             volume = wanted.backend.volume(key)
             if volume is not None:
                 return self._with_secret(Found(wanted, volume))
@@ -98,7 +98,7 @@ class Volumes:
     def look_up(self, key: str, pool: str | None) -> Found | None:
         """Return the volume as `find` does, None where there is none, or no such pool.
 
-        Raises: ClientError for a pool that is not active: what it has can't be told.
+        Raises: VolumesInactive for a pool that is not active: what it has can't be told.
         """
         try:
             return self.find(key, pool)

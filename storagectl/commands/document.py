@@ -20,7 +20,7 @@ VERSION = 1
 
 def code(kind: type[StorageError]) -> str:
     """Return the code of a class of errors: `pool-not-found`."""
-    return re.sub(r"\B([A-Z])", r"-\1", kind.__name__).lower()
+    return kind.code or re.sub(r"\B([A-Z])", r"-\1", kind.__name__).lower()
 
 
 def error_facts(error: StorageError) -> dict[str, Any]:

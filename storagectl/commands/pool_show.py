@@ -243,4 +243,4 @@ def pool_capabilities(session: Session) -> None:
 
     document = capabilities_xml()
     output.write(document + "\n")
-    session.result({"xml": document})
+    session.result(lambda: {"xml": document, "types": session.facts.of_types()})

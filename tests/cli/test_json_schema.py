@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -565,15 +566,66 @@ CODES = [
     "document-error", "inaccessible", "internal-error", "invalid-argument", "no-support",
     "operation-denied",
     "operation-failed", "operation-invalid", "operation-timeout", "operation-unsupported",
-    "overflow", "pool-built", "pool-not-found", "probe-failed", "resource-busy", "schema-error",
-    "secret-invalid", "secret-not-found", "storage-error", "system-failure", "tool-failed",
+    "overflow", "pool-active", "pool-built", "pool-exists", "pool-inactive", "pool-not-found",
+    "probe-failed", "resource-busy", "schema-error", "secret-invalid", "secret-not-found",
+    "source-conflict", "storage-error", "system-failure", "tool-failed",
     "tool-missing", "tool-timeout", "unusable", "usage-error", "volume-elsewhere", "volume-exists",
     "volume-name-taken", "volume-not-found", "xml-error", "xml-syntax-error",
 ]  # fmt: skip
 
 
 def test_codes_of_errors() -> None:
-    assert sorted(map(code, classes(StorageError))) == CODES
+    assert sorted(set(map(code, classes(StorageError)))) == CODES
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("pool-start d", "pool-active"),
+        ("pool-undefine d", "pool-active"),
+        ("pool-destroy off", "pool-inactive"),
+        ("vol-list off", "pool-inactive"),
+        ("vol-info a off", "pool-inactive"),
+        ("pool-info nosuch", "pool-not-found"),
+        ("vol-info nosuch d", "volume-not-found"),
+        ("vol-create-as d a 1", "volume-exists"),
+        ("pool-define-as d dir --target /x", "pool-exists"),
+        ("pool-define-as d2 dir --target {t}/d", "source-conflict"),
+        ("pool-define-as d2 nosuch", "xml-error"),
+        ("secret-dumpxml 00000000-0000-4000-8000-000000000000", "secret-not-found"),
+        ("--readonly pool-start off", "operation-denied"),
+        ("pool-info", "usage-error"),
+        ("vol-create-as d x 1Q", "invalid-argument"),
+    ],
+)
+def test_the_code_of(line: str, expected: str, root: Path) -> None:
+    document = document_of(storagectl(root / "root", *words(line, root), "--json"))
+    assert document["error"]["code"] == expected
+
+
+def test_a_signal_ends_a_command_with_a_document(root: Path) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "storagectl", "--root", str(root / "root"), "--json",
+         "pool-event", "--event", "lifecycle", "--loop"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+    )  # fmt: skip
+    folder = root / "root/run/storagectl/events"
+    deadline = time.monotonic() + 30
+    while not (folder.is_dir() and list(folder.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert storagectl(root / "root", "pool-destroy", "d").status == 0
+    assert waiting.stdout is not None
+    stopped = json.loads(waiting.stdout.readline())
+    waiting.terminate()
+    out, err = waiting.communicate(timeout=30)
+    ended = json.loads(out)
+    for document in (stopped, ended):
+        check(document)
+    assert (stopped["event"]["pool"]["name"], stopped["event"]["detail"]) == ("d", "Stopped")
+    assert (waiting.returncode, err) == (143, "")
+    assert ended["error"]["code"] == "interrupted"
 
 
 def test_a_tool_that_failed_is_named() -> None:
