@@ -16,7 +16,11 @@ from storagectl.errors import (
     NoSupport,
     OperationFailed,
     OperationInvalid,
+    PoolActive,
+    PoolExists,
+    PoolInactive,
     PoolNotFound,
+    SourceConflict,
     StorageError,
     SystemFailure,
     ToolTimeout,
@@ -202,8 +206,8 @@ def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
         (lambda: pools.delete("d1"), "still active"),
         (lambda: pools.undefine("d1"), "still active"),
     ):
-        assert message(action, OperationInvalid) == f"{prefix} {state}"
-    assert message(lambda: pools.create(directory("d1", 1, folder), **PLAIN), OperationInvalid) == (
+        assert message(action, PoolActive) == f"{prefix} {state}"
+    assert message(lambda: pools.create(directory("d1", 1, folder), **PLAIN), PoolActive) == (
         "Requested operation is not valid: pool is already active as 'd1'"
     )
     assert summary(pools) == before
@@ -212,15 +216,15 @@ def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
 def test_refusals_of_an_inactive_pool(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
     words = "Requested operation is not valid: storage pool 'd1' is not active"
-    assert message(lambda: pools.stop("d1"), OperationInvalid) == words
-    assert message(lambda: pools.refresh("d1"), OperationInvalid) == words
-    assert message(pools.find("d1").require_active, OperationInvalid) == words
+    assert message(lambda: pools.stop("d1"), PoolInactive) == words
+    assert message(lambda: pools.refresh("d1"), PoolInactive) == words
+    assert message(pools.find("d1").require_active, PoolInactive) == words
     assert pools.find("d1").state() is None
 
 
 def test_a_transient_pool_cannot_be_undefined(pools: Pools, folder: str) -> None:
     pools.create(directory("t", 1, folder), **PLAIN)
-    text = message(lambda: pools.undefine("t"), OperationInvalid)
+    text = message(lambda: pools.undefine("t"), PoolActive)
     assert text.endswith("storage pool 't' is still active")
 
 
@@ -321,13 +325,13 @@ def test_s44_a_stop_that_fails_leaves_the_pool_active(
 
 def test_s13_names_and_uuids(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/a"))
-    assert message(lambda: pools.define(directory("d1", 2, "/b")), OperationFailed) == (
+    assert message(lambda: pools.define(directory("d1", 2, "/b")), PoolExists) == (
         f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
     )
-    assert message(lambda: pools.define(directory("d2", 1, "/b")), OperationFailed) == (
+    assert message(lambda: pools.define(directory("d2", 1, "/b")), PoolExists) == (
         f"operation failed: pool 'd1' is already defined with uuid {UUID.format(1)}"
     )
-    assert message(lambda: pools.create(directory("d1", 2, "/b"), **PLAIN), OperationFailed) == (
+    assert message(lambda: pools.create(directory("d1", 2, "/b"), **PLAIN), PoolExists) == (
         f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
     )
     pools.define(directory("d1", 1, "/c"))
@@ -336,7 +340,7 @@ def test_s13_names_and_uuids(pools: Pools) -> None:
 
 def test_the_source_is_looked_at_before_name_and_uuid(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/a"))
-    assert message(lambda: pools.define(directory("d2", 1, "/a")), OperationFailed) == (
+    assert message(lambda: pools.define(directory("d2", 1, "/a")), SourceConflict) == (
         "operation failed: Storage source conflict with pool: 'd1'"
     )
 
@@ -345,8 +349,8 @@ def test_a_refused_definition_changes_nothing(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/a"))
     pools.define(directory("d2", 2, "/b"))
     before = Path(pools.store.definition_path("d2")).read_bytes()
-    message(lambda: pools.define(directory("d2", 2, "/a")), OperationFailed)
-    message(lambda: pools.define(directory("d3", 3, "/a")), OperationFailed)
+    message(lambda: pools.define(directory("d2", 2, "/a")), SourceConflict)
+    message(lambda: pools.define(directory("d3", 3, "/a")), SourceConflict)
     assert Path(pools.store.definition_path("d2")).read_bytes() == before
     assert [entry.name for entry in pools.all()] == ["d1", "d2"]
 
@@ -413,7 +417,7 @@ def test_conflict_matrix(pools: Pools, one: Pool, other: Pool, conflict: bool) -
     pools.define(one.replace(name="one"))
     again = other.replace(name="other", uuid=UUID.format(2))
     if conflict:
-        words = message(lambda: pools.define(again), OperationFailed)
+        words = message(lambda: pools.define(again), SourceConflict)
         assert words == "operation failed: Storage source conflict with pool: 'one'"
     else:
         pools.define(again)

@@ -20,7 +20,6 @@ from storagectl.backends import devices
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
     ArgumentUnsupported,
-    ClientError,
     ConfigUnsupported,
     InternalError,
     InvalidArgument,
@@ -28,6 +27,7 @@ from storagectl.errors import (
     OperationDenied,
     OperationFailed,
     OperationInvalid,
+    PoolInactive,
     PoolNotFound,
     ResourceBusy,
     StorageError,
@@ -36,6 +36,7 @@ from storagectl.errors import (
     VolumeExists,
     VolumeNameTaken,
     VolumeNotFound,
+    VolumesInactive,
 )
 from storagectl.host import Host, bulk
 from storagectl.model import BackingStore, Encryption, Pool, Volume
@@ -149,9 +150,11 @@ def test_a_volume_of_another_pool(lab: Lab) -> None:
 
 def test_volumes_of_inactive_pools_are_not_found(lab: Lab) -> None:
     lab.path("off", "a").write_bytes(b"x")
-    assert lines(lambda: lab.volumes.find("a", "off"), ClientError) == ["pool 'off' is not active"]
+    assert lines(lambda: lab.volumes.find("a", "off"), VolumesInactive) == [
+        "pool 'off' is not active"
+    ]
     lines(lambda: lab.volumes.find(str(lab.path("off", "a")), None), VolumeNotFound)
-    assert last(lambda: lab.volumes.all("off", details=False), OperationInvalid) == (
+    assert last(lambda: lab.volumes.all("off", details=False), PoolInactive) == (
         "Requested operation is not valid: storage pool 'off' is not active"
     )
     lines(lambda: lab.volumes.find("a", "none"), PoolNotFound)
@@ -343,7 +346,7 @@ def test_refusals_of_create(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         "backing storage not supported for raw volumes"
     )
     assert last(
-        lambda: lab.volumes.create("off", lab.raw("a"), metadata=False), OperationInvalid
+        lambda: lab.volumes.create("off", lab.raw("a"), metadata=False), PoolInactive
     ).endswith("storage pool 'off' is not active")
     monkeypatch.setattr(Directory, "create_volume", None)
     assert last(lambda: lab.volumes.create("one", lab.raw("a"), metadata=False), NoSupport) == (
@@ -469,7 +472,7 @@ def test_refusals_of_delete(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
     )
     lab.pools.stop("one")
-    assert last(lambda: lab.volumes.delete(found, snapshots=False), OperationInvalid).endswith(
+    assert last(lambda: lab.volumes.delete(found, snapshots=False), PoolInactive).endswith(
         "storage pool 'one' is not active"
     )
     lab.pools.start("one", build=False, overwrite=False, no_overwrite=False)
@@ -742,7 +745,7 @@ def test_refusals_of_rename(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert last(lambda: rename(lab, "c"), OperationDenied).endswith("virStorageVolRename")
     lab.pools.store.readonly = False
     lab.pools.stop("one")
-    assert last(lambda: lab.volumes.rename(found, "c"), OperationInvalid).endswith(
+    assert last(lambda: lab.volumes.rename(found, "c"), PoolInactive).endswith(
         "storage pool 'one' is not active"
     )
 
