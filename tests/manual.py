@@ -58,7 +58,7 @@ def blocks(text: str) -> list[str]:
 
 def is_shell(block: str) -> bool:
     """Tell whether a block is for a shell; others are documents or configuration."""
-    return block.lstrip()[:1] not in ("<", "[")
+    return block.lstrip()[:1] not in ("<", "[", "#")
 
 
 def documents(text: str) -> list[str]:
@@ -108,5 +108,7 @@ def environment(folder: Path, root: Path) -> dict[str, str]:
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m storagectl "$@"\n')
         program.chmod(0o755)
     paths = [str(programs), os.environ["PATH"], "/usr/local/sbin", "/usr/sbin", "/sbin"]
-    place = {"PYTHONPATH": str(ROOT)} if shutil.which("storagectl") is None else {}
+    given = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    checkout = {"PYTHONPATH": ":".join([str(ROOT), *given])}
+    place = checkout if shutil.which("storagectl") is None else {}
     return os.environ | place | {"PATH": ":".join(paths), "STORAGECTL_ROOT": str(root)}

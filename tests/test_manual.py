@@ -303,8 +303,8 @@ def titles(name: str) -> list[tuple[str, str]]:
     return [(title, kind) for kind, title in found]
 
 
-# What runs the commands that no test here runs: tests themselves.
-ELSEWHERE = {
+# What runs the commands of the README that no test runs: they run tests.
+RUN_BY = {
     "bash tests/run": (".ci/run", "tests/run"),
     "bash tests/lab/run": ("tests/lab/all", "lab tests/lab "),
     "bash tests/lab/run --systemd --reboots 1 tests/lab/test_reboot.py": (
@@ -326,6 +326,6 @@ def test_every_block_of_the_readme_is_run() -> None:
             continue
         for line in text.splitlines():
             command = line.partition("#")[0].strip()
-            assert command in ELSEWHERE, f"no test runs this of the README: {command}"
-            path, words = ELSEWHERE[command]
+            assert command in RUN_BY, f"no test runs this of the README: {command}"
+            path, words = RUN_BY[command]
             assert words in (manual.ROOT / path).read_text()

@@ -230,3 +230,21 @@ def test_status(ctl: Program, work: Path, images: Path) -> None:
     done = manual.run(examples("storagectl.1", "PICTURES OF POOLS", "SH"), places, work, ctl.root)
     assert done.stdout.count("images") >= 3
     assert "a.img" in done.stdout
+
+
+def test_apply(scratch: Scratch, ctl: Program, work: Path) -> None:
+    """The files of the example, in YAML and in XML, say the same."""
+    pytest.importorskip("yaml")
+    storage, yaml = work / "storage", manual.blocks(manual.section("storagectl.1", "Example"))[0]
+    xml = next(b for b in manual.blocks(manual.page("storagectl.1")) if b.startswith("<storage>"))
+    target = str(scratch.folder / "images")
+    places = {"/dev/sdb1": scratch.loop(), "/srv/images": target}
+    storage.mkdir()
+    (storage / "images.yaml").write_text(manual.filled_in(yaml, places))
+    done = manual.run(examples("storagectl.1", "Example"), {}, work, ctl.root)
+    assert "ext4" in done.stdout
+    assert ctl.names("images") == ["base.qcow2", "lost+found", "web.qcow2"]
+    assert os.path.ismount(target)
+    (storage / "images.yaml").unlink()
+    (storage / "images.xml").write_text(manual.filled_in(xml, places))
+    assert "Nothing to change" in ctl.ok("apply", storage)

@@ -167,3 +167,14 @@ def test_import(scratch: Scratch, ctl: Program, work: Path) -> None:
     places = {"storagectl import": f"storagectl import --folder {folder}"}
     done = manual.run([block("storagectl import")], places, work, ctl.root)
     assert done.stdout.startswith("Pool images imported")
+
+
+def test_apply(scratch: Scratch, ctl: Program, work: Path) -> None:
+    pytest.importorskip("yaml")
+    (work / "storage").mkdir()
+    (work / "storage/images.yaml").write_text(
+        f"pool: {{type: dir, name: images, build: true, target: {{path: {scratch.folder}/images}}}}\n"
+    )
+    done = manual.run([block("storagectl apply")], {}, work, ctl.root)
+    assert done.stdout.endswith("\nNothing to change\n\nNothing would be changed\n\n")
+    assert ctl.state("images") == "running"
