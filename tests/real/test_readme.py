@@ -173,7 +173,8 @@ def test_apply(scratch: Scratch, ctl: Program, work: Path) -> None:
     pytest.importorskip("yaml")
     (work / "storage").mkdir()
     (work / "storage/images.yaml").write_text(
-        f"pool: {{type: dir, name: images, build: true, target: {{path: {scratch.folder}/images}}}}\n"
+        "pool: {type: dir, name: images, build: true,"
+        f" target: {{path: {scratch.folder}/images}}}}\n"
     )
     done = manual.run([block("storagectl apply")], {}, work, ctl.root)
     assert done.stdout.endswith("\nNothing to change\n\nNothing would be changed\n\n")
