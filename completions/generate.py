@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from storagectl import backends, events
 from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
+from storagectl.commands.help import GROUPS
 from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
 from storagectl.plan import PRUNABLE
@@ -28,34 +30,48 @@ FILES = {name: ROOT / f"completions/storagectl.{name}" for name in ("bash", "zsh
 START = "# Written by completions/generate.py.\n"
 END = "# End of what completions/generate.py writes.\n"
 
-# What an option's value can be: pool-all, pool-active, pool-inactive, pool-uuid; volume-OPTION,
-# a volume of the pool that OPTION names; file, folder; or one of WORDS.
+# What an option's value can be: `text`, of which nothing is known; `file` or `folder`; a kind of
+# WORDS, with `pool-format` those of the pool type that was typed; a kind of storagectl.completing;
+# `pool-with`, the pools that have the volume that was typed; `volume-OPTION` and `format-OPTION`,
+# the volumes, and the formats of volumes, of the pool that OPTION names.
 VALUES = {
     "algorithm": "wipe-algorithm",
+    "auth-type": "auth-type",
     "backing-vol": "volume-pool",
-    "backing-vol-format": "volume-format",
+    "backing-vol-format": "format-pool",
     "file": "file",
-    "format": "volume-format",
+    "folder": "folder",
+    "format": "format-pool",
+    "group": "group",
+    "owner": "user",
     "srcSpec": "file",
     "prune": "prune",
     "inputpool": "pool-active",
-    "command": "text",
+    "command": "command",
+    "connect": "uri",
     "dir": "folder",
+    "event": "event",
     "log": "file",
     "root": "folder",
-    "source-dev": "file",
+    "secret": "secret",
+    "secret-uuid": "secret",
+    "source-dev": "device",
     "source-format": "pool-format",
     "target": "folder",
     "type": "pool-type",
     "vol": "volume-pool",
 }
 SPECIAL = {
-    ("pool-list", "format"): "pool-column",
-    ("pool-list", "sort"): "pool-column",
-    ("vol-list", "format"): "volume-column",
-    ("vol-list", "sort"): "volume-column",
-    ("secret-list", "format"): "secret-column",
-    ("secret-list", "sort"): "secret-column",
+    ("pool-list", "format"): "column-pool",
+    ("pool-list", "sort"): "column-pool",
+    ("vol-list", "format"): "column-volume",
+    ("vol-list", "sort"): "column-volume",
+    ("secret-list", "format"): "column-secret",
+    ("secret-list", "sort"): "column-secret",
+    ("connect", "name"): "uri",
+    ("find-storage-pool-sources", "type"): "source-type",
+    ("find-storage-pool-sources-as", "type"): "source-type",
+    ("pool-autostart", "pool"): "pool-persistent",
     ("pool-name", "pool"): "pool-uuid",
     ("vol-create-from", "vol"): "volume-inputpool",
     ("vol-name", "vol"): "file",
@@ -67,19 +83,27 @@ NEEDS_ACTIVE = ("pool-destroy", "pool-refresh", "pool-stop")
 
 def words() -> dict[str, list[str]]:
     """Return the words that an option of each kind can be."""
-    served = [row for row in POOL_TYPES.values() if row.module]
-    return {
-        "pool-type": [row.name for row in served],
-        "pool-format": unique(
-            word for row in served for word in (*row.pool_formats, *row.extra_pool_formats)
+    served = {row.name: [*row.pool_formats, *row.extra_pool_formats]
+              for row in POOL_TYPES.values() if row.module}  # fmt: skip
+    searched = [name for name in served if backends.of_type(name).find_sources is not None]
+    found = {
+        "auth-type": ["chap"],
+        "uri": ["storage:///system", "storage:///session"],
+        "command": [*COMMANDS, *(group.keyword for group in GROUPS)],
+        "event": list(events.TYPES),
+        "pool-type": list(served),
+        "source-type": searched,
+        "pool-format": unique(word for formats in served.values() for word in formats),
+        "volume-format": unique(
+            word for name in served for word in POOL_TYPES[name].volume_formats
         ),
-        "volume-format": unique(word for row in served for word in row.volume_formats),
         "wipe-algorithm": list(WIPE_ALGORITHMS),
-        "pool-column": [column.name for column in COLUMNS["pools"]],
-        "volume-column": [column.name for column in COLUMNS["volumes"]],
-        "secret-column": [column.name for column in COLUMNS["secrets"]],
         "prune": list(PRUNABLE),
+        "column-pool": [column.name for column in COLUMNS["pools"]],
+        "column-volume": [column.name for column in COLUMNS["volumes"]],
+        "column-secret": [column.name for column in COLUMNS["secrets"]],
     }
+    return found | {f"pool-format-{name}": formats for name, formats in served.items() if formats}
 
 
 def unique(found: Iterable[str]) -> list[str]:
@@ -97,8 +121,19 @@ def kind(command: str, param: Flag | Value) -> str:
     if name == "pool":
         if command in NEEDS_INACTIVE:
             return "pool-inactive"
+        if command[:4] == "vol-" and takes_volume(command):
+            return "pool-with"
         return "pool-active" if command in NEEDS_ACTIVE or command[:4] == "vol-" else "pool-all"
     return VALUES.get(name, "text")
+
+
+def takes_volume(command: str) -> bool:
+    """Tell whether a command is given a volume of the pool that it is given."""
+    found = find(command)
+    assert found is not None
+    return any(option_name(param) == "vol" for param in found.params) and (
+        SPECIAL.get((command, "vol"), "volume-pool") == "volume-pool"
+    )
 
 
 def options(command: str) -> list[str]:

@@ -68,7 +68,7 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
-    printf '%s\n' -c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
+    printf '%s\n' -c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
 end
 function __storagectl_options --argument-names command
     switch $command
@@ -79,21 +79,21 @@ function __storagectl_options --argument-names command
         case cd
             printf '%s\n' dir:folder json:flag
         case connect
-            printf '%s\n' name:text readonly:flag json:flag
+            printf '%s\n' name:uri readonly:flag json:flag
         case echo
             printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+ json:flag
         case exit
             printf '%s\n' json:flag
         case find-storage-pool-sources
-            printf '%s\n' type:pool-type srcSpec:file json:flag
+            printf '%s\n' type:source-type srcSpec:file json:flag
         case find-storage-pool-sources-as
-            printf '%s\n' type:pool-type host:text port:text initiator:text json:flag
+            printf '%s\n' type:source-type host:text port:text initiator:text json:flag
         case help
-            printf '%s\n' command:text json:flag
+            printf '%s\n' command:command json:flag
         case import
-            printf '%s\n' folder:text json:flag
+            printf '%s\n' folder:folder json:flag
         case pool-autostart
-            printf '%s\n' pool:pool-all disable:flag json:flag
+            printf '%s\n' pool:pool-persistent disable:flag json:flag
         case pool-build
             printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag json:flag
         case pool-capabilities
@@ -101,11 +101,11 @@ function __storagectl_options --argument-names command
         case pool-create
             printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag json:flag
         case pool-create-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag
         case pool-define
             printf '%s\n' file:file validate:flag json:flag
         case pool-define-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag
         case pool-delete
             printf '%s\n' pool:pool-inactive if-exists:flag json:flag
         case pool-destroy
@@ -115,13 +115,13 @@ function __storagectl_options --argument-names command
         case pool-edit
             printf '%s\n' pool:pool-all json:flag
         case pool-event
-            printf '%s\n' pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag
+            printf '%s\n' pool:pool-all event:event loop:flag timeout:text list:flag timestamp:flag json:flag
         case pool-exists
             printf '%s\n' pool:pool-all json:flag
         case pool-info
             printf '%s\n' pool:pool-all bytes:flag json:flag
         case pool-list
-            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:pool-column= no-header:flag sort:pool-column= filter:text=+ bytes:flag json:flag
+            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:column-pool= no-header:flag sort:column-pool= filter:text=+ bytes:flag json:flag
         case pool-name
             printf '%s\n' pool:pool-uuid json:flag
         case pool-refresh
@@ -143,77 +143,95 @@ function __storagectl_options --argument-names command
         case secret-define
             printf '%s\n' file:file validate:flag json:flag
         case secret-dumpxml
-            printf '%s\n' secret:text xpath:text= wrap:flag json:flag
+            printf '%s\n' secret:secret xpath:text= wrap:flag json:flag
         case secret-get-value
-            printf '%s\n' secret:text plain:flag json:flag
+            printf '%s\n' secret:secret plain:flag json:flag
         case secret-list
-            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:secret-column= no-header:flag sort:secret-column= filter:text=+ bytes:flag json:flag
+            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:column-secret= no-header:flag sort:column-secret= filter:text=+ bytes:flag json:flag
         case secret-set-value
-            printf '%s\n' secret:text file:file= plain:flag interactive:flag base64:text json:flag
+            printf '%s\n' secret:secret file:file= plain:flag interactive:flag base64:text json:flag
         case secret-undefine
-            printf '%s\n' secret:text json:flag
+            printf '%s\n' secret:secret json:flag
         case status
             printf '%s\n' pool:pool-all+ volumes:flag watch:flag= json:flag
         case uri
             printf '%s\n' json:flag
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-with prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag
         case vol-create
             printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag
         case vol-create-as
-            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag if-missing:flag json:flag
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:format-pool backing-vol:volume-pool backing-vol-format:format-pool prealloc-metadata:flag print-xml:flag owner:user= group:group= mode:text= allow-backing:flag if-missing:flag json:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag json:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag json:flag
         case vol-delete
-            printf '%s\n' vol:volume-pool pool:pool-active delete-snapshots:flag if-exists:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with delete-snapshots:flag if-exists:flag json:flag
         case vol-download
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
         case vol-dumpxml
-            printf '%s\n' vol:volume-pool pool:pool-active xpath:text= wrap:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with xpath:text= wrap:flag json:flag
         case vol-exists
-            printf '%s\n' vol:volume-pool pool:pool-active json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag
         case vol-info
-            printf '%s\n' vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with bytes:flag physical:flag json:flag
         case vol-key
-            printf '%s\n' vol:volume-pool pool:pool-active json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag
         case vol-list
-            printf '%s\n' pool:pool-active details:flag format:volume-column= no-header:flag sort:volume-column= filter:text=+ bytes:flag json:flag
+            printf '%s\n' pool:pool-active details:flag format:column-volume= no-header:flag sort:column-volume= filter:text=+ bytes:flag json:flag
         case vol-name
             printf '%s\n' vol:file json:flag
         case vol-path
-            printf '%s\n' vol:volume-pool pool:pool-active json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag
         case vol-pool
             printf '%s\n' vol:file uuid:flag json:flag
         case vol-rename
-            printf '%s\n' vol:volume-pool newname:text pool:pool-active json:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-with json:flag
         case vol-resize
-            printf '%s\n' vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag
+            printf '%s\n' vol:volume-pool capacity:text pool:pool-with allocate:flag delta:flag shrink:flag allow-backing:flag json:flag
         case vol-upload
-            printf '%s\n' vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
         case vol-used-by
-            printf '%s\n' vol:volume-pool pool:pool-active json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag
         case vol-wipe
-            printf '%s\n' vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with algorithm:wipe-algorithm progress:flag no-progress:flag json:flag
     end
 end
 function __storagectl_words --argument-names kind
     switch $kind
+        case auth-type
+            printf '%s\n' chap
+        case uri
+            printf '%s\n' storage:///system storage:///session
+        case command
+            printf '%s\n' apply autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl
+        case event
+            printf '%s\n' lifecycle refresh
         case pool-type
             printf '%s\n' dir fs netfs logical disk iscsi scsi mpath
+        case source-type
+            printf '%s\n' netfs logical iscsi
         case pool-format
             printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun
         case volume-format
             printf '%s\n' none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended
         case wipe-algorithm
             printf '%s\n' zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim
-        case pool-column
-            printf '%s\n' name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format
-        case volume-column
-            printf '%s\n' name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption
-        case secret-column
-            printf '%s\n' uuid usage-type usage ephemeral private description
         case prune
             printf '%s\n' pools volumes
+        case column-pool
+            printf '%s\n' name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format
+        case column-volume
+            printf '%s\n' name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption
+        case column-secret
+            printf '%s\n' uuid usage-type usage ephemeral private description
+        case pool-format-fs
+            printf '%s\n' auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs
+        case pool-format-netfs
+            printf '%s\n' auto nfs glusterfs cifs
+        case pool-format-logical
+            printf '%s\n' unknown lvm2
+        case pool-format-disk
+            printf '%s\n' unknown dos dvh gpt mac bsd pc98 sun lvm2
     end
 end
 # End of what completions/generate.py writes.
@@ -228,12 +246,8 @@ function __storagectl_kind_of --argument-names name # NAME NAME:KIND...: prints 
     return 1
 end
 
-function __storagectl_pools # PROGRAM...: prints pools
-    $argv </dev/null 2>/dev/null | string trim --right | string match --invert ''
-end
-
-function __storagectl_volumes # PROGRAM...: prints volumes; a line is ` NAME   PATH`, no name has a /
-    $argv </dev/null 2>/dev/null | string replace --regex -- '^ ([^/]*[^/ ]) +/.*$' '$1'
+function __storagectl_ask # PROGRAM...: prints what storagectl knows of
+    command $argv </dev/null 2>/dev/null
 end
 
 function __storagectl_next_positional # NAME:KIND... -- NAME...: prints what the next bare word is for
@@ -254,6 +268,7 @@ function __storagectl_complete
     set -l current (commandline --current-token --cut-at-cursor)
     set -l program $tokens[1]
     command --query -- $tokens[1]; or set program storagectl
+    set -a program --complete
     set -l options (__storagectl_program_options)
     set -l dashes # program options are listed with their dashes
     set -l chosen
@@ -264,8 +279,13 @@ function __storagectl_complete
 
     for token in $tokens[2..]
         if set -q expected[1]
-            if test -z "$chosen" -a $expected = --root
-                set -a program --root $token
+            if test -z "$chosen"
+                switch $expected
+                    case --root --connect
+                        set -a program $expected $token
+                    case -c
+                        set -a program --connect $token
+                end
             end
             set -a names $expected
             set -a values $token
@@ -274,8 +294,8 @@ function __storagectl_complete
             set only_data yes
         else if string match --quiet --regex -- '^--[^=]+=' $token; and test -z "$only_data"
             set -l parts (string split --max 1 = -- $token)
-            if test -z "$chosen" -a $parts[1] = --root
-                set -a program --root $parts[2]
+            if test -z "$chosen"; and contains -- $parts[1] --root --connect
+                set -a program $parts[1] "$parts[2]"
             end
             set -a names (string replace --regex -- '^--' '' $parts[1])
             set -a values $parts[2]
@@ -303,7 +323,7 @@ function __storagectl_complete
         end
     end
 
-    set -l before
+    set -l before ''
     set -l kind
     if set -q expected[1]
         set kind (__storagectl_kind_of $expected $options)
@@ -327,8 +347,9 @@ function __storagectl_complete
         end
     end
 
+    set kind (string replace --regex -- '[=+]$' '' "$kind")
     set -l found
-    switch (string replace --regex -- '[=+]$' '' "$kind")
+    switch "$kind"
         case options
             if test -z "$chosen"
                 set found (string replace --regex -- ':.*' '' $options)
@@ -340,31 +361,50 @@ function __storagectl_complete
                     end
                 end
             end
-        case pool-all
-            set found (__storagectl_pools $program -q pool-list --all --name)
-        case pool-active
-            set found (__storagectl_pools $program -q pool-list --name)
-        case pool-inactive
-            set found (__storagectl_pools $program -q pool-list --inactive --name)
-        case pool-uuid
-            set found (__storagectl_pools $program -q pool-list --all --uuid)
-        case 'volume-*'
-            set -l index (contains --index -- (string replace volume- '' $kind) $names)
-            if test -n "$index"
-                set found (__storagectl_volumes $program -q vol-list --pool=$values[$index])
-            else
-                set found (__fish_complete_path $current)
-            end
+        case '' text
         case file
             set found (__fish_complete_path $current)
         case folder
             set found (__fish_complete_directories $current '')
+        case 'volume-*'
+            if string match --quiet -- '*/*' $current
+                set found (__fish_complete_path $current)
+            else
+                set -l index (contains --index -- (string replace volume- '' $kind) $names)
+                set found (__storagectl_ask $program volume $values[$index])
+            end
+        case 'format-*'
+            set -l index (contains --index -- (string replace format- '' $kind) $names)
+            if test -n "$index"
+                set found (__storagectl_ask $program volume-format $values[$index])
+            else
+                set found (__storagectl_words volume-format)
+            end
+        case pool-with
+            set -l index (contains --index -- vol $names)
+            if test -n "$index"
+                set found (__storagectl_ask $program pool-with $values[$index])
+            else
+                set found (__storagectl_ask $program pool-active)
+            end
+        case pool-format
+            set -l index (contains --index -- type $names)
+            if test -n "$index"
+                set kind pool-format-$values[$index]
+            end
+            set found (__storagectl_words $kind)
+        case device
+            set found (__storagectl_ask $program device)
+            if not string match --quiet -- "$current*" $found
+                set found (__fish_complete_path $current)
+            end
         case '*'
             set found (__storagectl_words $kind)
+            if not set -q found[1]
+                set found (__storagectl_ask $program $kind)
+            end
     end
-    for name in $found
-        printf '%s\n' "$before$name"
-    end
+    test (count $found) -eq 0; or printf '%s\n' $before$found
 end
 
 complete --command storagectl --no-files --arguments '(__storagectl_complete)'

@@ -69,33 +69,33 @@ _storagectl_tables() {
         'vol-used-by:list what uses a vol'
         'vol-wipe:wipe a vol'
     )
-    program_options=(-c:text -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:text --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
+    program_options=(-c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag)
     options_of=(
         apply 'file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag'
         autostart 'timing:flag json:flag'
         cd 'dir:folder json:flag'
-        connect 'name:text readonly:flag json:flag'
+        connect 'name:uri readonly:flag json:flag'
         echo 'shell:flag xml:flag split:flag err:flag string:text+ json:flag'
         exit 'json:flag'
-        find-storage-pool-sources 'type:pool-type srcSpec:file json:flag'
-        find-storage-pool-sources-as 'type:pool-type host:text port:text initiator:text json:flag'
-        help 'command:text json:flag'
-        import 'folder:text json:flag'
-        pool-autostart 'pool:pool-all disable:flag json:flag'
+        find-storage-pool-sources 'type:source-type srcSpec:file json:flag'
+        find-storage-pool-sources-as 'type:source-type host:text port:text initiator:text json:flag'
+        help 'command:command json:flag'
+        import 'folder:folder json:flag'
+        pool-autostart 'pool:pool-persistent disable:flag json:flag'
         pool-build 'pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag json:flag'
         pool-capabilities 'json:flag'
         pool-create 'file:file build:flag no-overwrite:flag overwrite:flag json:flag'
-        pool-create-as 'name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag'
+        pool-create-as 'name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag'
         pool-define 'file:file validate:flag json:flag'
-        pool-define-as 'name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:file+ source-name:text target:folder source-format:pool-format auth-type:text auth-username:text secret-usage:text secret-uuid:text adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag'
+        pool-define-as 'name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag'
         pool-delete 'pool:pool-inactive if-exists:flag json:flag'
         pool-destroy 'pool:pool-active if-active:flag json:flag'
         pool-dumpxml 'pool:pool-all inactive:flag xpath:text= wrap:flag json:flag'
         pool-edit 'pool:pool-all json:flag'
-        pool-event 'pool:pool-all event:text loop:flag timeout:text list:flag timestamp:flag json:flag'
+        pool-event 'pool:pool-all event:event loop:flag timeout:text list:flag timestamp:flag json:flag'
         pool-exists 'pool:pool-all json:flag'
         pool-info 'pool:pool-all bytes:flag json:flag'
-        pool-list 'inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:pool-column= no-header:flag sort:pool-column= filter:text=+ bytes:flag json:flag'
+        pool-list 'inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:column-pool= no-header:flag sort:column-pool= filter:text=+ bytes:flag json:flag'
         pool-name 'pool:pool-uuid json:flag'
         pool-refresh 'pool:pool-active if-active:flag json:flag'
         pool-start 'pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag'
@@ -106,65 +106,59 @@ _storagectl_tables() {
         pwd 'json:flag'
         quit 'json:flag'
         secret-define 'file:file validate:flag json:flag'
-        secret-dumpxml 'secret:text xpath:text= wrap:flag json:flag'
-        secret-get-value 'secret:text plain:flag json:flag'
-        secret-list 'ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:secret-column= no-header:flag sort:secret-column= filter:text=+ bytes:flag json:flag'
-        secret-set-value 'secret:text file:file= plain:flag interactive:flag base64:text json:flag'
-        secret-undefine 'secret:text json:flag'
+        secret-dumpxml 'secret:secret xpath:text= wrap:flag json:flag'
+        secret-get-value 'secret:secret plain:flag json:flag'
+        secret-list 'ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:column-secret= no-header:flag sort:column-secret= filter:text=+ bytes:flag json:flag'
+        secret-set-value 'secret:secret file:file= plain:flag interactive:flag base64:text json:flag'
+        secret-undefine 'secret:secret json:flag'
         status 'pool:pool-all+ volumes:flag watch:flag= json:flag'
         uri 'json:flag'
-        vol-clone 'vol:volume-pool newname:text pool:pool-active prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag'
+        vol-clone 'vol:volume-pool newname:text pool:pool-with prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag'
         vol-create 'pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag'
-        vol-create-as 'pool:pool-active name:text capacity:text allocation:text format:volume-format backing-vol:volume-pool backing-vol-format:volume-format prealloc-metadata:flag print-xml:flag owner:text= group:text= mode:text= allow-backing:flag if-missing:flag json:flag'
-        vol-create-from 'pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:text= group:text= mode:text= keep-backing:flag allow-backing:flag json:flag'
-        vol-delete 'vol:volume-pool pool:pool-active delete-snapshots:flag if-exists:flag json:flag'
-        vol-download 'vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag'
-        vol-dumpxml 'vol:volume-pool pool:pool-active xpath:text= wrap:flag json:flag'
-        vol-exists 'vol:volume-pool pool:pool-active json:flag'
-        vol-info 'vol:volume-pool pool:pool-active bytes:flag physical:flag json:flag'
-        vol-key 'vol:volume-pool pool:pool-active json:flag'
-        vol-list 'pool:pool-active details:flag format:volume-column= no-header:flag sort:volume-column= filter:text=+ bytes:flag json:flag'
+        vol-create-as 'pool:pool-active name:text capacity:text allocation:text format:format-pool backing-vol:volume-pool backing-vol-format:format-pool prealloc-metadata:flag print-xml:flag owner:user= group:group= mode:text= allow-backing:flag if-missing:flag json:flag'
+        vol-create-from 'pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag json:flag'
+        vol-delete 'vol:volume-pool pool:pool-with delete-snapshots:flag if-exists:flag json:flag'
+        vol-download 'vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag'
+        vol-dumpxml 'vol:volume-pool pool:pool-with xpath:text= wrap:flag json:flag'
+        vol-exists 'vol:volume-pool pool:pool-with json:flag'
+        vol-info 'vol:volume-pool pool:pool-with bytes:flag physical:flag json:flag'
+        vol-key 'vol:volume-pool pool:pool-with json:flag'
+        vol-list 'pool:pool-active details:flag format:column-volume= no-header:flag sort:column-volume= filter:text=+ bytes:flag json:flag'
         vol-name 'vol:file json:flag'
-        vol-path 'vol:volume-pool pool:pool-active json:flag'
+        vol-path 'vol:volume-pool pool:pool-with json:flag'
         vol-pool 'vol:file uuid:flag json:flag'
-        vol-rename 'vol:volume-pool newname:text pool:pool-active json:flag'
-        vol-resize 'vol:volume-pool capacity:text pool:pool-active allocate:flag delta:flag shrink:flag allow-backing:flag json:flag'
-        vol-upload 'vol:volume-pool file:file pool:pool-active offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag'
-        vol-used-by 'vol:volume-pool pool:pool-active json:flag'
-        vol-wipe 'vol:volume-pool pool:pool-active algorithm:wipe-algorithm progress:flag no-progress:flag json:flag'
+        vol-rename 'vol:volume-pool newname:text pool:pool-with json:flag'
+        vol-resize 'vol:volume-pool capacity:text pool:pool-with allocate:flag delta:flag shrink:flag allow-backing:flag json:flag'
+        vol-upload 'vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag'
+        vol-used-by 'vol:volume-pool pool:pool-with json:flag'
+        vol-wipe 'vol:volume-pool pool:pool-with algorithm:wipe-algorithm progress:flag no-progress:flag json:flag'
     )
     words_of=(
+        auth-type 'chap'
+        uri 'storage:///system storage:///session'
+        command 'apply autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl'
+        event 'lifecycle refresh'
         pool-type 'dir fs netfs logical disk iscsi scsi mpath'
+        source-type 'netfs logical iscsi'
         pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun'
         volume-format 'none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk linux fat16 fat32 linux-swap linux-lvm linux-raid extended'
         wipe-algorithm 'zero nnsa dod bsi gutmann schneier pfitzner7 pfitzner33 random trim'
-        pool-column 'name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format'
-        volume-column 'name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption'
-        secret-column 'uuid usage-type usage ephemeral private description'
         prune 'pools volumes'
+        column-pool 'name uuid type state active persistent autostart capacity allocation available target source-host source-path source-dev source-name source-format'
+        column-volume 'name path key type pool format capacity allocation physical owner group mode modified backing backing-format encryption'
+        column-secret 'uuid usage-type usage ephemeral private description'
+        pool-format-fs 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs'
+        pool-format-netfs 'auto nfs glusterfs cifs'
+        pool-format-logical 'unknown lvm2'
+        pool-format-disk 'unknown dos dvh gpt mac bsd pc98 sun lvm2'
     )
 }
 # End of what completions/generate.py writes.
 
-_storagectl_run() { # ARGUMENT...: sets lines to what storagectl says
-    lines=("${(@f)$(command $program $root -q "$@" </dev/null 2>/dev/null)}")
+_storagectl_ask() { # KIND [WORD]: offers what storagectl knows of
+    local -a lines
+    lines=("${(@f)$(command $program --complete $place "$@" </dev/null 2>/dev/null)}")
     lines=("${(@)lines:#}")
-}
-
-_storagectl_pools() { # FILTER...: offers pools
-    local -a lines
-    _storagectl_run pool-list "$@"
-    lines=("${(@)lines%% #}")
-    compadd -a lines
-}
-
-_storagectl_volumes() { # POOL: offers its volumes
-    # a line is ` NAME   PATH`, and no name has a slash
-    local -a lines
-    _storagectl_run vol-list --pool=$1
-    lines=("${(@)lines%%/*}")
-    lines=("${(@)lines# }")
-    lines=("${(@)lines%% #}")
     compadd -a lines
 }
 
@@ -182,23 +176,40 @@ _storagectl_kind_of() { # OPTION NAME:KIND...: sets kind, '' where there is no s
 
 _storagectl_value() { # KIND: offers values of a kind
     local kind=${1%%[=+]*}
+    local -a found
     case $kind in
-        pool-all) _storagectl_pools --all --name ;;
-        pool-active) _storagectl_pools --name ;;
-        pool-inactive) _storagectl_pools --inactive --name ;;
-        pool-uuid) _storagectl_pools --all --uuid ;;
-        volume-*)
-            if (( ${+given[${kind#volume-}]} )); then
-                _storagectl_volumes $given[${kind#volume-}]
-            else
-                _files
-            fi
-            ;;
+        '' | text) return 1 ;;
         file) _files ;;
         folder) _files -/ ;;
-        *)
-            local -a found=(${=words_of[$kind]})
+        volume-*) _storagectl_ask volume "${given[${kind#volume-}]}" || _files ;;
+        format-*)
+            if [[ -n ${given[${kind#format-}]} ]]; then
+                _storagectl_ask volume-format "${given[${kind#format-}]}"
+            else
+                found=(${=words_of[volume-format]})
+                compadd -a found
+            fi
+            ;;
+        pool-with)
+            if [[ -n ${given[vol]} ]]; then
+                _storagectl_ask pool-with "${given[vol]}"
+            else
+                _storagectl_ask pool-active
+            fi
+            ;;
+        pool-format)
+            [[ -z ${given[type]} ]] || kind+=-${given[type]}
+            found=(${=words_of[$kind]})
             compadd -a found
+            ;;
+        device) _storagectl_ask device || _files ;;
+        *)
+            if (( ${+words_of[$kind]} )); then
+                found=(${=words_of[$kind]})
+                compadd -a found
+            else
+                _storagectl_ask $kind
+            fi
             ;;
     esac
 }
@@ -216,7 +227,7 @@ _storagectl_next_positional() { # sets positional to the option that the next ba
 _storagectl() {
     setopt local_options extended_glob no_sh_word_split
     local program=${(Q)words[1]} chosen='' expected='' only_data='' word kind positional
-    local -a root command_list program_options options found
+    local -a place command_list program_options options found
     local -A options_of words_of given
     local entry
     integer i
@@ -227,10 +238,13 @@ _storagectl() {
     for (( i = 2; i < CURRENT; i++ )); do
         word=${(Q)words[i]}
         if [[ -n $expected ]]; then
-            [[ $expected == --root ]] && root=(--root $word)
+            case $expected in
+                --root|--connect) place+=($expected $word) ;;
+                -c) place+=(--connect $word) ;;
+            esac
             expected=''
-        elif [[ $word == --root=* ]]; then
-            root=($word)
+        elif [[ $word == --root=* || $word == --connect=* ]]; then
+            place+=(${word%%=*} ${word#*=})
         elif [[ $word == -* ]]; then
             _storagectl_kind_of $word $program_options
             [[ $kind == flag || -z $kind ]] || expected=$word

@@ -47,6 +47,11 @@ def run(args: list[str]) -> int:
     """Run the command line and return the exit status."""
     import signal
 
+    if args[:1] == ["--complete"]:
+        from storagectl.completing import offer
+
+        offer(args[1:])
+        return 0
     from storagectl.commands import cli, report
     from storagectl.errors import StorageError
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from completionshell import SHELLS, Shell
 
 import storagectl
+from storagectl import completing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,13 +243,6 @@ def test_fish_completes_files(fish: Callable[[str], list[str]]) -> None:
     assert fish("storagectl pool-define --file=/etc/hostn") == ["--file=/etc/hostname"]
 
 
-SETUP = {
-    "bash": (["bash", "--norc", "--noprofile", "-i"], 'source "$FILE"'),
-    "zsh": (
-        ["zsh", "-f", "-i"],
-        'fpath=("$FOLDER" $fpath); autoload -Uz compinit; compinit -u -D',
-    ),
-}
 KEYS = {
     HOSTILE: ["\\$", "'$", "--pool=\\$", '"\\$'],
     "two words": ["tw", "'tw", "--pool=tw", "two\\ "],
@@ -260,70 +253,74 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("shell", SETUP)
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("name", KEYS)
 def test_tab_and_enter_on_a_terminal(
     environment: dict[str, str], tmp_path: Path, shell: str, name: str
 ) -> None:
     tool(shell)
-    argv, setup = SETUP[shell]
-    folder = tmp_path / "functions"
-    folder.mkdir()
-    shutil.copy(ROOT / "completions/storagectl.zsh", folder / "_storagectl")
-    variables = {
-        "FILE": str(ROOT / "completions/storagectl.bash"),
-        "FOLDER": str(folder),
-    }
-    work = tmp_path / "work"
-    work.mkdir()
-    with Terminal(argv, {**environment, **variables}, work) as terminal:
-        terminal.type(f"{setup}; echo rea''dy\n")
-        terminal.wait_for("ready\r\n")
+    with Shell(shell, environment, tmp_path) as terminal:
         for keys in KEYS[name]:
             terminal.type(f"storagectl pool-info {keys}\t\n")
             terminal.wait_for(f"Name:           {name}\r\n")
-    assert list(work.iterdir()) == []
+    assert terminal.left_behind() == []
 
 
-class Terminal:
-    """A program on a terminal of its own."""
+# What is typed, and the last word that the program gets.
+TYPED = {
+    "pool-unde\t": "pool-undefine",
+    "--readonl\t": "--readonly",
+    "--connect storage:///sy\t": "storage:///system",
+    "help vol-resi\t": "vol-resize",
+    "pool-list --persis\t": "--persistent",
+    "pool-start of\t": "off",
+    "pool-destroy of\t": "of",
+    "vol-list of\t": "of",
+    "pool-autostart of\t": "off",
+    "vol-list tw\t": "two words",
+    "vol-info --pool \\$\t two\t": "two  blanks",
+    "vol-info --pool \\$\t unit\t": "unit:0:0:1",
+    "vol-info pla\t": "plain",
+    "vol-info plain \\\t": HOSTILE,
+    "vol-info plain --pool tw\t": "tw",
+    "vol-clone plain new --pool \\$\t": HOSTILE,
+    "vol-create-as two\\ words new 1G --format vmd\t": "vmdk",
+    "vol-create-as two\\ words new 1G --format linux-sw\t": "linux-sw",
+    "pool-define-as new fs --source-format xf\t": "xfs",
+    "pool-define-as new disk --source-format xf\t": "xf",
+    "pool-define-as new disk --source-format gp\t": "gpt",
+    "pool-define-as new iscs\t": "iscsi",
+    "find-storage-pool-sources netf\t": "netfs",
+    "find-storage-pool-sources dis\t": "dis",
+    "pool-define /etc/hostna\t": "/etc/hostname",
+    "vol-upload plain --file /etc/hostna\t": "/etc/hostname",
+    "vol-info /etc/hostna\t": "/etc/hostname",
+    "vol-wipe plain --algorithm pfitzner3\t": "pfitzner33",
+    "pool-event --event life\t": "lifecycle",
+}
 
-    def __init__(self, argv: list[str], environment: dict[str, str], cwd: Path) -> None:
-        import pty
 
-        self.fd, inner = pty.openpty()
-        self.seen = ""
-        self.process = subprocess.Popen(
-            argv,
-            stdin=inner,
-            stdout=inner,
-            stderr=inner,
-            env=environment,
-            cwd=cwd,
-            start_new_session=True,
-        )
-        os.close(inner)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_tab_makes_of_a_line(environment: dict[str, str], tmp_path: Path, shell: str) -> None:
+    """The shell itself says which words it understands."""
+    tool(shell)
+    node, start = block_device()
+    with Shell(shell, environment, tmp_path) as terminal:
+        terminal.tell_words()
+        for keys, word in {**TYPED, f"pool-define-as x fs --source-dev {start}\t": node}.items():
+            terminal.type(f"storagectl {keys}\n")
+            assert (keys, terminal.last_word()) == (keys, word)
+    assert terminal.left_behind() == []
 
-    def __enter__(self) -> Terminal:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.fd)
-
-    def type(self, keys: str) -> None:
-        os.write(self.fd, keys.encode())
-
-    def wait_for(self, text: str, timeout_s: float = 30) -> None:
-        """Read until the program has printed `text`."""
-        deadline = time.monotonic() + timeout_s
-        while text not in self.seen:
-            left = deadline - time.monotonic()
-            assert left > 0, f"no {text!r} in {self.seen!r}"
-            if select.select([self.fd], [], [], left)[0]:
-                self.seen += os.read(self.fd, 4096).decode(errors="replace")
-        self.seen = self.seen.partition(text)[2]
+def block_device() -> tuple[str, str]:
+    """Return a device, and how its name begins and no other's."""
+    nodes = list(completing.devices())
+    for node in nodes:
+        for length in range(len("/dev/x"), len(node)):
+            if [other for other in nodes if other.startswith(node[:length])] == [node]:
+                return node, node[:length]
+    pytest.fail(f"no device has a name of its own: {nodes}")
 
 
 def test_zsh_has_no_syntax_errors() -> None:

@@ -34,12 +34,12 @@ COSTLY = (
 )  # fmt: skip
 
 
-def imported(root: Path, *args: str) -> tuple[set[str], str]:
+def imported(root: Path, *args: str, before: tuple[str, ...] = ()) -> tuple[set[str], str]:
     """Run a command and return the modules that it imported, and its stdout."""
     reading, writing = os.pipe()
     done = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {paths()!r}\n{TRACKED}",
-         "--root", str(root), *args],
+         *before, "--root", str(root), *args],
         pass_fds=[writing], env={"H6_FD": str(writing), "PATH": ""},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -106,6 +106,15 @@ def test_only_the_own_backend_and_commands_are_imported(root: Path) -> None:
         "storagectl.capabilities", "storagectl.volxml", "storagectl.host.bulk",
         "storagectl.tools.parted", "storagectl.tools.qemu_img",
     } == set()  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "word"), [("volume d", "b"), ("pool-active", "d")])
+def test_a_tab_imports_neither_click_nor_commands(root: Path, args: str, word: str) -> None:
+    names, out = imported(root, *args.split(), before=("--complete",))
+    assert word in out.splitlines()
+    assert "storagectl.completing" in names
+    assert {name for name in names if name.startswith(("click", "storagectl.commands"))} == set()
+    assert {name for name in names if name.partition(".")[0] in COSTLY} == set()
 
 
 def test_help_imports_no_command(root: Path) -> None:
