@@ -49,7 +49,7 @@ class Runner:
         self.volumes = volumes
         self.plan = whole
         self.keep_going = keep_going
-        self.failed: set[str] = set()
+        self.failed = set(whole.refused)
         self.skipped: list[str] = []
 
     def run(self) -> Iterator[Outcome]:

@@ -97,7 +97,11 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
     """Return the names of the files in a folder that are read, and of its folders, sorted."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries]
+            found = [
+                (entry.name, entry.is_dir())
+                for entry in entries
+                if entry.is_dir() or entry.is_file() or entry.is_symlink()
+            ]
     except OSError as error:
         raise SystemFailure(f"cannot open directory '{folder}': {error.strerror}") from error
     names = sorted((name, is_folder) for name, is_folder in found if not name.startswith("."))

@@ -75,6 +75,7 @@ class PoolPlan(Record):
 class Plan(Record):
     """All that is to be done, and the problems of what is not done at all.
 
+    `refused` are the pools that have a problem as a whole, so that none is done that needs them.
     `notes` are differences that stay, since nothing changes them and nothing fails for them.
     """
 
@@ -82,6 +83,7 @@ class Plan(Record):
     removals: list[Step] = field(default_factory=list)
     pools: list[PoolPlan] = field(default_factory=list)
     problems: list[StorageError] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -34,7 +34,7 @@ from storagectl.volumeplan import VolumePlanner
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storagectl.documents import Place, Wanted, WantedPool
+    from storagectl.documents import Place, Wanted, WantedPool, WantedVolume
     from storagectl.model import Pool
     from storagectl.pools import Pools
 
@@ -53,7 +53,15 @@ class Planner:
         self.plan = Plan(allowed)
         self.entries = {entry.name: entry for entry in pools.all()}
         self.defined = {each.pool.name for each in wanted.pools}
-        self.used = {each.pool for each in wanted.volumes} | wanted.listed
+        self.volumes: dict[str, list[WantedVolume]] = {}
+        for volume in wanted.volumes:
+            self.volumes.setdefault(volume.pool, []).append(volume)
+        self.volume_paths = {
+            f"{each.pool.target}/{volume.name}": each.pool.name
+            for each in wanted.pools
+            for volume in self.volumes.get(each.pool.name, ())
+        }
+        self.used = self.volumes.keys() | wanted.listed
 
     def made(self) -> Plan:
         if POOLS in self.plan.allowed.prune:
@@ -66,6 +74,8 @@ class Planner:
             try:
                 self.add_volumes(each)
             except StorageError as error:
+                self.plan.refused.add(each.name)
+                each.steps = []
                 self.problem(error, each.asked[0].place if each.asked else None)
         return self.plan
 
@@ -95,6 +105,7 @@ class Planner:
                 accepted.append(Entry(self.pools.host, pool, None, autostart=False))
                 yield self.pool_plan(each, pool, entry)
             except StorageError as error:
+                self.plan.refused.add(each.pool.name)
                 self.problem(error, each.place)
 
     def checked(self, wanted: WantedPool, entry: Entry | None, accepted: list[Entry]) -> Pool:
@@ -147,25 +158,22 @@ class Planner:
 
     def needs(self, plan: PoolPlan) -> set[str]:
         """Return the names of the pools that have what a pool, or a volume of it, is on."""
-        others = [each for each in self.wanted.pools if each.pool.name != plan.name]
-        found = around(plan.pool, [each.pool for each in others]) if plan.wanted else set()
-        paths = {plan.pool.target, *(device.path for device in plan.pool.source.devices)}
-        target = plan.pool.target
-        for volume in self.wanted.volumes:
+        found = set()
+        if plan.wanted is not None:
+            found |= around(plan.pool, [each.pool for each in self.wanted.pools])
+        paths = [plan.pool.target, *(device.path for device in plan.pool.source.devices)]
+        for volume in self.volumes.get(plan.name, ()):
             backing = volume.node.text_of("backingStore/path")
-            if volume.pool == plan.name and backing:
-                paths.add(os.path.join(target, backing))
-        targets = {each.pool.name: each.pool.target for each in others}
-        for volume in self.wanted.volumes:
-            if volume.pool in targets and f"{targets[volume.pool]}/{volume.name}" in paths:
-                found.add(volume.pool)
-        return found
+            if backing:
+                paths.append(os.path.join(plan.pool.target, backing))
+        found |= {self.volume_paths[path] for path in paths if path in self.volume_paths}
+        return found - {plan.name}
 
     def pools_with_volumes(self) -> Iterator[PoolPlan]:
         """Yield the pools that the files have only volumes of."""
         for name in sorted(self.used - self.defined):
             entry = self.entries.get(name)
-            place = next((each.place for each in self.wanted.volumes if each.pool == name), None)
+            place = next((each.place for each in self.volumes.get(name, ())), None)
             if entry is None:
                 self.problem(PoolNotFound(f"no storage pool with matching name '{name}'"), place)
             else:
@@ -178,7 +186,7 @@ class Planner:
 
         Raises: StorageError where the pool does not run and will not.
         """
-        plan.asked = [each for each in self.wanted.volumes if each.pool == plan.name]
+        plan.asked = self.volumes.get(plan.name, [])
         plan.listed = plan.name in self.wanted.listed
         entry = plan.entry if plan.entry is not None and plan.entry.active else None
         starts = plan.has(STARTED)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from storagectl import backends
 from storagectl.errors import ConfigUnsupported, OperationInvalid, StorageError
+from storagectl.host import is_staged
 from storagectl.plan import CREATED, DELETED, RESIZED, VOLUMES, Plan, PoolPlan, Step
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import require_plain_name
 from storagectl.volxml import read_volume
+from storagectl.xmltree import control_character
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,9 @@ class VolumePlanner:
         row = POOL_TYPES[self.plan.pool.type]
         volume = read_volume(wanted.node, row, capacity_optional=False)
         require_plain_name(volume.name)
+        hidden = volume.name in (".", "..") or is_staged(volume.name)
+        if hidden or control_character(volume.name) is not None:
+            raise OperationInvalid(f"volume name {volume.name!r} cannot be listed")
         return volume
 
     def step(
@@ -150,6 +155,7 @@ class VolumePlanner:
             ("mode", octal(has.mode), octal(wanted.mode)),
             ("owner", has.owner, wanted.owner),
             ("group", has.group, wanted.group),
+            ("label", has.label, has.label and wanted.label),  # none where there are no labels
         )
         wrong = [f"{what} {a}, not {b}" for what, a, b in pairs if b is not None and a != b]
         if wrong and self.backend.own_permissions:
@@ -159,35 +165,34 @@ class VolumePlanner:
 
     def in_order(self, steps: list[Step]) -> list[Step]:
         """Return the making of volumes after that of those they are based on."""
-        left = list(steps)
-        found = []
-        while left:
-            first = next((each for each in left if not self.waits(each, left)), left[0])
-            left.remove(first)
-            found.append(first)
-        return found
+        places = {self.place(step.volume or ""): step for step in steps}
+        found: dict[str | None, Step] = {}
+        for step in steps:
+            chain = {step.volume: step}
+            while step.volume not in found:
+                backing = getattr(step.after, "backing", None)
+                base = places.get(self.place(backing.path)) if backing is not None else None
+                if base is None or base.volume in chain:
+                    break
+                step = chain[base.volume] = base
+            found |= {name: step for name, step in reversed(chain.items()) if name not in found}
+        return list(found.values())
 
-    def waits(self, step: Step, others: list[Step]) -> bool:
-        backing = getattr(step.after, "backing", None)
-        return backing is not None and any(
-            same_path(backing.path, other.volume or "", self.target)
-            for other in others
-            if other is not step
-        )
+    def place(self, path: str) -> str:
+        """Return a path, which may be relative to the pool's target, without links."""
+        return os.path.realpath(os.path.join(self.target, path))
 
     def deletions(self, there: dict[str, Volume]) -> Iterator[Step]:
         """Yield the deletion of what no file has, overlays first.  Folders are left alone."""
         asked = {wanted.name for wanted in self.plan.asked}
-        left = [
-            volume
+        steps = [
+            Step(DELETED, self.plan.name, name, volume, volume)
             for name, volume in sorted(there.items())
             if name not in asked and volume.type != "dir"
         ]
-        while left:
-            bases = {volume.backing.path for volume in left if volume.backing is not None}
-            first = next((volume for volume in left if volume.path not in bases), left[0])
-            left.remove(first)
-            yield Step(DELETED, self.plan.name, first.name, before=first)
+        for step in reversed(self.in_order(steps)):
+            step.after = None
+            yield step
 
 
 def same_path(one: str, other: str, folder: str) -> bool:

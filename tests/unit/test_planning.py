@@ -220,6 +220,13 @@ def test_a_volume_that_cannot_be_read(machine: Machine, inside: str, refusal: st
     assert (refusals(plan), words(plan.steps)) == ([refusal], ["p b created"])
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "a&#9;b", ".storagectl-x.part"])
+def test_names_that_no_volume_can_have(machine: Machine, name: str) -> None:
+    machine.apply(machine.pool("p", "", BUILT))
+    plan = machine.plan(machine.pool("p", volumes(volume(name), volume("b"))))
+    assert (len(plan.problems), words(plan.steps)) == (1, ["p b created"])
+
+
 # Order, conflicts
 
 
@@ -252,7 +259,18 @@ def test_overlays_are_made_after_their_backing_stores(machine: Machine) -> None:
                                      image("a", "")), BUILT)  # fmt: skip
     assert planned(machine.plan(text))[-3:] == ["p a created", "p b created", "p c created"]
     circle = machine.pool("q", volumes(image("a", "b"), image("b", "a")), BUILT)
-    assert planned(machine.plan(circle))[-2:] == ["q a created", "q b created"]
+    assert planned(machine.plan(circle))[-2:] == ["q b created", "q a created"]
+
+
+def test_many_overlays(machine: Machine) -> None:
+    """A chain that is longer than Python's stack, the other way round."""
+    target = "<target><format type='qcow2'/></target>"
+    text = volumes(*(
+        volume(f"v{n}", MIB, f"{target}<backingStore><path>v{n - 1}</path></backingStore>")
+        for n in reversed(range(1, 1500))
+    ), volume("v0"))  # fmt: skip
+    plan = machine.plan(machine.pool("p", text, BUILT))
+    assert [s.volume for s in plan.steps if s.volume] == [f"v{n}" for n in range(1500)]
 
 
 def test_conflicts_between_files_and_with_the_machine(machine: Machine) -> None:
@@ -369,6 +387,19 @@ def test_what_needs_a_pool_that_failed_is_not_tried(machine: Machine) -> None:
     done, errors, skipped = machine.apply(q, p, machine.pool("r", "", BUILT), keep_going=True)
     assert done == ["r defined", "r built", "r started", "r marked as autostarted"]
     assert (len(errors), skipped) == (1, ["q"])
+
+
+def test_what_needs_a_pool_that_is_refused_is_not_tried(machine: Machine) -> None:
+    q = (
+        f"<pool type='fs'{BUILT}><name>q</name><source><device path='{machine.folder}/p/disk'/>"
+        f"<format type='ext4'/></source><target><path>{machine.folder}/q</path></target></pool>"
+    )
+    p = machine.pool("p", volumes(volume("disk")), " start='no'")
+    plan = machine.plan(p, q)
+    assert (len(plan.problems), words(plan.steps)[0]) == (1, "q defined")
+    done, _, skipped = machine.apply(p, q, machine.pool("r", "", BUILT), keep_going=True)
+    assert done == ["r defined", "r built", "r started", "r marked as autostarted"]
+    assert skipped == ["q"]
 
 
 def test_volumes_after_one_that_fails(machine: Machine) -> None:
