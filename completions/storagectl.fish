@@ -9,6 +9,7 @@ function __storagectl_commands
     printf '%s\t%s\n' autostart 'start every inactive pool that is marked as autostarted'
     printf '%s\t%s\n' cd 'change the current directory'
     printf '%s\t%s\n' connect '(re)connect to hypervisor'
+    printf '%s\t%s\n' doctor 'tell why pools do not start, and what mends it'
     printf '%s\t%s\n' echo 'echo arguments. Used for internal testing.'
     printf '%s\t%s\n' exit 'quit this interactive terminal'
     printf '%s\t%s\n' find-storage-pool-sources 'discover potential storage pool sources'
@@ -80,6 +81,8 @@ function __storagectl_options --argument-names command
             printf '%s\n' dir:folder json:flag
         case connect
             printf '%s\n' name:uri readonly:flag json:flag
+        case doctor
+            printf '%s\n' pool:pool-all json:flag
         case echo
             printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+ json:flag
         case exit
@@ -203,7 +206,7 @@ function __storagectl_words --argument-names kind
         case uri
             printf '%s\n' storage:///system storage:///session
         case command
-            printf '%s\n' apply autostart cd connect echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl
+            printf '%s\n' apply autostart cd connect doctor echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl
         case event
             printf '%s\n' lifecycle refresh
         case pool-type

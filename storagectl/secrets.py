@@ -239,6 +239,11 @@ class Secrets:
         value = self._referred(kind, auth.secret_uuid, auth.secret_usage)
         return value.decode("utf-8", "surrogateescape")
 
+    def uuid_for(self, auth: Auth) -> str | None:
+        """Return the UUID of the secret that an <auth> names by its usage, None for none."""
+        secret = self._by_usage({"chap": "iscsi"}.get(auth.type, auth.type), auth.secret_usage)
+        return None if secret is None else secret.uuid
+
     def passphrase(self, encryption: Encryption) -> bytes:
         """Return what opens an encrypted volume.
 

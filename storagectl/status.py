@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.errors import Inaccessible, PoolNotFound, StorageError
-from storagectl.pools import Entry
+from storagectl.errors import Inaccessible, StorageError
+from storagectl.pools import Entry, no_such_pool
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Unusable
 
@@ -77,7 +77,7 @@ def examine(
         (one for one in found if one is not None), key=lambda one: (one.name.lower(), one.name)
     )
     if wanted:
-        known = list(_chosen(known, wanted))
+        known = list(_chosen(pools, known, wanted))
     return [
         one if isinstance(one, PoolStatus) else _look(one, volumes=volumes, maps=maps)
         for one in known
@@ -96,7 +96,7 @@ def _entry(pools: Pools, name: str, autostart: bool) -> Entry | PoolStatus | Non
 
 
 def _chosen(
-    known: Collection[Entry | PoolStatus], wanted: Sequence[str]
+    pools: Pools, known: Collection[Entry | PoolStatus], wanted: Sequence[str]
 ) -> Iterator[Entry | PoolStatus]:
     left = set(wanted)
     for one in known:
@@ -107,10 +107,7 @@ def _chosen(
             yield one
     for key in wanted:
         if key in left:
-            raise PoolNotFound(
-                f"no storage pool with matching name '{key}'",
-                action=f"failed to get pool '{key}'",
-            )
+            raise no_such_pool(pools.store, key)
 
 
 def _look(entry: Entry, *, volumes: bool, maps: bool) -> PoolStatus:

@@ -49,12 +49,16 @@ Written by storagectl, which replaces this file: change it with
 
 
 class Unusable(StorageError):
-    """A file of ours that is no definition of the pool it is called after, and why not."""
+    """A file of ours that is no definition of the pool it is called after, and why not.
 
-    def __init__(self, detail: str, path: str, reason: str) -> None:
+    `other` is the pool that it defines instead.
+    """
+
+    def __init__(self, detail: str, path: str, reason: str, other: str | None = None) -> None:
         super().__init__(detail)
         self.path = path
         self.reason = reason
+        self.other = other
 
 
 class Store:
@@ -133,6 +137,7 @@ class Store:
                 f"Storage pool config filename '{path}' does not match pool name '{pool.name}'",
                 path,
                 f"the definition is that of pool '{pool.name}'",
+                other=pool.name,
             )
         return pool
 

@@ -17,6 +17,7 @@ from storagectl.pooltypes import POOL_TYPES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
     from storagectl.model import Auth, Encryption, Extent, Permissions, Pool, Source, Volume
 
@@ -64,6 +65,27 @@ class Path(NamedTuple):
     address: str
     active: bool
     failures: int
+
+
+class Port(NamedTuple):
+    """Where a server must answer, and the command that asks it what it has."""
+
+    host: str
+    number: int
+    ask: tuple[str, ...]
+
+
+class Needs(NamedTuple):
+    """What a start takes: host tools, servers, source devices, and whether root alone can.
+
+    `files` says that a device may be a regular file.
+    """
+
+    tools: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+    devices: tuple[str, ...] = ()
+    root: bool = True
+    files: bool = False
 
 
 class Backend:
@@ -171,6 +193,18 @@ class Backend:
         """Build what `unbuilt` finds missing; over other data only with `overwrite`."""
         if self.unbuilt():
             self.build(overwrite=overwrite, no_overwrite=False)
+
+    def needs(self) -> Needs:
+        """Return what a start takes, as far as the definition tells."""
+        return Needs()
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        """Yield what keeps the pool from starting, or from running well where it is active.
+
+        What `needs` tells of is not looked at again.  Raises: StorageError.
+        """
+        del active
+        yield from ()
 
     def settled(self) -> Pool:
         """Return the definition with what it left open as `build` and `start` decide it."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import SOURCE, Backend, Layout, PoolState, Range, blocks, devices
+from storagectl.backends import SOURCE, Backend, Layout, Needs, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -32,6 +32,7 @@ from storagectl.tools import blkid, blockdev, parted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.model import Pool
     from storagectl.tools.parted import Partition, PartitionTable
 
@@ -90,6 +91,15 @@ class Disk(Backend):
 
     def is_active(self) -> bool:
         return os.path.exists(self.device)
+
+    def needs(self) -> Needs:
+        return Needs(tools=("parted", "wipefs"), devices=(self.device,), files=True)
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        if os.path.exists(self.device):
+            yield from troubles.of_disk(self)
 
     def start(self) -> None:
         devices.settle(self.host)

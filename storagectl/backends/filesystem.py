@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.backends import SOURCE, TARGET, Backend, PoolState
+from storagectl.backends import SOURCE, TARGET, Backend, Needs, PoolState
 from storagectl.backends.attributes import permissions_of
 from storagectl.errors import (
     ConfigUnsupported,
@@ -25,6 +25,7 @@ from storagectl.tools.blockdev import Mount, parse_mountinfo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.host.bulk import Mover
 
 POOL_MODE = 0o711
@@ -77,6 +78,14 @@ class Directory(Backend):
         capacity = space.f_blocks * space.f_frsize
         available = space.f_bfree * space.f_frsize
         return PoolState(capacity, capacity - available, available, permissions)
+
+    def needs(self) -> Needs:
+        return Needs(root=False)
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        yield from troubles.of_folder(self, mounted=True)
 
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         self._make_target()
@@ -230,6 +239,16 @@ class Mounted(Directory):
     mount_limit_s: float | None = None
     umount_limit_s: float | None = None
 
+    def needs(self) -> Needs:
+        return Needs(tools=("mount", "umount"))
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        yield from troubles.of_folder(self, mounted=active)
+        if not active:
+            yield from troubles.of_mount(self)
+
     def mount_command(self) -> list[str]:
         """Return what mounts the source at the target.  Raises: StorageError for a bad one."""
         raise NotImplementedError
@@ -251,10 +270,10 @@ class Mounted(Directory):
 
     def _mounted(self) -> Mount | None:
         """Return the mount of the pool's source at its target, the topmost there."""
-        top = self._top_mount()
+        top = self.top_mount()
         return top if top is not None and self.is_source(top) else None
 
-    def _top_mount(self) -> Mount | None:
+    def top_mount(self) -> Mount | None:
         mounts = parse_mountinfo(self.host.mounts())
         place = self._place(mounts)
         return next((mount for mount in reversed(mounts) if mount.target == place), None)
@@ -273,7 +292,7 @@ class Mounted(Directory):
         command = self.mount_command()
         if self._mounted() is not None:
             return
-        other = self._top_mount()
+        other = self.top_mount()
         if other is not None:
             raise OperationInvalid(
                 f"target '{self.pool.target}' is already the mount point of '{other.source}'"
@@ -314,6 +333,17 @@ class FileSystem(Mounted):
 
     def kept_when_stopped(self) -> str:
         return f"the files on {self.device}"
+
+    def needs(self) -> Needs:
+        paths = tuple(device.path for device in self.pool.source.devices)
+        return super().needs()._replace(devices=paths, files=True)
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        yield from super().troubles(active=active)
+        if not active and os.path.exists(self.device):
+            yield from troubles.of_file_system(self)
 
     def is_source(self, mount: Mount) -> bool:
         device = os.path.realpath(self.device)

@@ -9,7 +9,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import devices
+from storagectl.backends import Needs, Port, devices
 from storagectl.backends.scsi import Luns
 from storagectl.errors import (
     ConfigUnsupported,
@@ -26,6 +26,7 @@ from storagectl.xmltree import control_character
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
     from storagectl.model import Auth, Pool
 
@@ -73,7 +74,7 @@ class Iscsi(Luns):
 
     find_sources = staticmethod(find_targets)
 
-    def _require_source(self) -> None:
+    def require_source(self) -> None:
         """Raise where the definition does not name one target at one host.
 
         Source: libvirt 9.0.0 virStorageBackendISCSIStartPool.
@@ -98,6 +99,20 @@ class Iscsi(Luns):
         """The portal's host and port."""
         host = self.pool.source.hosts[0]
         return host.name, host.port or iscsiadm.DEFAULT_PORT
+
+    def needs(self) -> Needs:
+        default = iscsiadm.DEFAULT_PORT
+        places = [(host.name, host.port or default) for host in self.pool.source.hosts]
+        ports = (
+            Port(name, port, tuple(iscsiadm.discover(iscsiadm.portal(name, port))))
+            for name, port in places
+        )
+        return Needs(tools=("iscsiadm",), ports=tuple(ports))
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        yield from troubles.of_target(self)
 
     def settled(self) -> Pool:
         return self.settled_as(self.pool) if self.is_active() else self.pool
@@ -166,14 +181,14 @@ class Iscsi(Luns):
 
     def is_active(self) -> bool:
         with contextlib.suppress(StorageError):
-            self._require_source()
+            self.require_source()
             return self._session() is not None
         return False
 
     # Logging in and out
 
     def start(self) -> None:
-        self._require_source()
+        self.require_source()
         if self._session() is not None:
             self.find_new()
             return
@@ -205,7 +220,7 @@ class Iscsi(Luns):
             if auth is not None:
                 self._set_chap(portal, interface, auth.username, password)
             # without a name iscsiadm logs in through every interface that has a record
-            several = any(devices.listing(folder)[1:] for _, folder in self._records())
+            several = any(devices.listing(folder)[1:] for _, folder in self.records())
             through = interface or ("default" if several else None)
             login = iscsiadm.node(portal, self.target, "--login", interface=through)
             self.host.change(login, limit_s=LOGIN_LIMIT_S)
@@ -244,7 +259,7 @@ class Iscsi(Luns):
         with contextlib.suppress(StorageError):
             self.host.change(argv, limit_s=LOGIN_LIMIT_S)
 
-    def _records(self) -> Iterator[tuple[str, str]]:
+    def records(self) -> Iterator[tuple[str, str]]:
         """Yield the portal group tag and the folder of each record at the pool's portal."""
         host, port = self.place
         for folder in iscsiadm.RECORDS:
@@ -255,7 +270,7 @@ class Iscsi(Luns):
 
     def _portal(self, interface: str | None) -> str | None:
         """Return the portal, with its group's tag, for which there is a record already."""
-        for tag, folder in self._records():
+        for tag, folder in self.records():
             if os.path.exists(f"{folder}/{interface or 'default'}"):
                 return f"{iscsiadm.portal(*self.place)},{tag}"
         return None
@@ -266,7 +281,7 @@ class Iscsi(Luns):
         iscsiadm takes a password as an argument only, where every process could see it.
         """
         wanted = portal.rpartition(",")[2]
-        for tag, folder in self._records():
+        for tag, folder in self.records():
             if tag == wanted:
                 path = f"{folder}/{interface or 'default'}"
                 record = self.host.read_text(path)

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import SOURCE, Backend, Layout, PoolState, Range, blocks, devices
+from storagectl.backends import SOURCE, Backend, Layout, Needs, PoolState, Range, blocks, devices
 from storagectl.errors import (
     ConfigUnsupported,
     InvalidArgument,
@@ -31,6 +31,7 @@ from storagectl.tools import lvm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
     from storagectl.host.bulk import Mover
     from storagectl.tools.lvm import Group, LogicalVolume
@@ -82,7 +83,7 @@ class Logical(Backend):
 
     # What is there
 
-    def _group(self) -> Group | None:
+    def find_group(self) -> Group | None:
         """Ask for the volume group; None where there is none.
 
         Raises: OperationFailed where two have that name, or another machine has it.
@@ -106,7 +107,7 @@ class Logical(Backend):
             )
         return groups[0] if groups else None
 
-    def _has_our_devices(self, group: Group) -> bool:
+    def has_our_devices(self, group: Group) -> bool:
         """Tell whether one of the pool's devices, if it names any, is in the group."""
         if not self.devices:
             return True
@@ -130,8 +131,8 @@ class Logical(Backend):
         A group without volumes has no folder below /dev, and runs all the same.
         """
         try:
-            group = self._group()
-            if group is None or refusal(group) or not self._has_our_devices(group):
+            group = self.find_group()
+            if group is None or refusal(group) or not self.has_our_devices(group):
                 return False
             target = self.pool.target
             nodes = (os.path.join(target, name) for name in devices.listing(target))
@@ -157,7 +158,7 @@ class Logical(Backend):
             pass
 
     def _require_group(self) -> Group:
-        group = self._group()
+        group = self.find_group()
         if group is None:
             raise ConfigUnsupported(f"cannot find logical volume group name '{self.group}'")
         self._require_devices(group)
@@ -165,7 +166,7 @@ class Logical(Backend):
 
     def _require_devices(self, group: Group) -> None:
         """Refuse a group that has the name but none of the pool's devices."""
-        if not self._has_our_devices(group):
+        if not self.has_our_devices(group):
             raise ConfigUnsupported(
                 f"cannot find any matching source devices for logical volume group '{self.group}'",
                 hint=f"'{self.group}' is on {', '.join(group.devices)}",
@@ -211,6 +212,15 @@ class Logical(Backend):
             volume.capacity = volume.physical = devices.device_size(path)
             volume.permissions, volume.timestamps = blocks.looks(path)
         return volume
+
+    def needs(self) -> Needs:
+        paths = tuple(device.path for device in self.pool.source.devices)
+        return Needs(tools=("vgs", "lvs", "pvs", "vgchange"), devices=paths)
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        yield from troubles.of_group(self)
 
     # The group as a whole
 
@@ -299,11 +309,11 @@ class Logical(Backend):
         devices.settle(self.host)
 
     def unbuilt(self) -> str:
-        return "" if self._group() is not None else SOURCE
+        return "" if self.find_group() is not None else SOURCE
 
     def _require_free_name(self, *, overwrite: bool) -> None:
         """Refuse the name of a group that is there, unless this pool alone is made of it."""
-        group = self._group()
+        group = self.find_group()
         if group is None:
             return
         ours = all(is_among(device, self.devices) for device in group.devices)
@@ -321,7 +331,7 @@ class Logical(Backend):
 
     def delete(self) -> None:
         """Remove the group with its volumes, and the labels of the devices in the definition."""
-        group = self._group()
+        group = self.find_group()
         if group is not None:
             self._require_devices(group)
             require_ours(group)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import Backend, Path, PoolState, blocks, devices
+from storagectl.backends import Backend, Needs, Path, PoolState, blocks, devices
 from storagectl.tools import dmsetup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.model import Volume
 
 
@@ -19,6 +20,26 @@ class Multipath(Backend):
 
     def is_active(self) -> bool:
         return os.path.isdir("/dev/mapper") or os.path.isdir("/dev/mpath")
+
+    def needs(self) -> Needs:
+        return Needs(tools=("dmsetup",))
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        if not active:
+            yield troubles.Trouble(
+                troubles.ERROR, "module-missing", "the kernel has no device-mapper: no /dev/mapper",
+                ("modprobe", "dm_multipath"),
+            )  # fmt: skip
+            return
+        for name, paths in self.paths().items():
+            failed = [path.node for path in paths if not path.active]
+            if failed:
+                severity = troubles.WARNING if len(failed) < len(paths) else troubles.ERROR
+                what = f"paths of '{name}' have failed: {', '.join(failed)}"
+                command = ("multipath", "-ll")
+                yield troubles.Trouble(severity, "path-failed", what, command, mends=False)
 
     def state(self) -> PoolState:
         total = sum(volume.capacity for volume in self.volumes(details=True))

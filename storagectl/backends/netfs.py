@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from storagectl.backends import Needs, Port
 from storagectl.backends.filesystem import Mounted
 from storagectl.errors import (
     ConfigUnsupported,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 HELPERS = {"auto": "mount.nfs"}
 ASK_LIMIT_S = 15.0
+# Source: IANA's registry of port numbers; glusterd(8).
+PORTS = {"cifs": 445, "glusterfs": 24007}
+NFS_PORT = 2049
 
 
 def find_exports(host: Host, asked: Source) -> list[Source]:
@@ -66,6 +70,25 @@ class NetworkFileSystem(Mounted):
         source = self.pool.source
         assert source.dir is not None
         return mount.export(source.hosts[0].name, source.dir, source.format)
+
+    def needs(self) -> Needs:
+        format = self.pool.source.format or "auto"
+        helper = HELPERS.get(format, f"mount.{format}")
+        port = PORTS.get(format, NFS_PORT)
+        ports = (
+            Port(server.name, server.port or port, self._ask(server.name, format))
+            for server in self.pool.source.hosts
+        )
+        needs = super().needs()
+        return needs._replace(tools=(*needs.tools, helper), ports=tuple(ports))
+
+    def _ask(self, server: str, format: str) -> tuple[str, ...]:
+        """Return what shows what a server has."""
+        if format == "cifs":
+            return ("smbclient", "-N", "-L", server)
+        if format == "glusterfs":
+            return ("gluster", f"--remote-host={server}", "volume", "info")
+        return tuple(showmount.exports(server))
 
     def is_source(self, mount: Mount) -> bool:
         return mount.source == self.export

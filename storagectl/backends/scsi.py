@@ -14,6 +14,7 @@ from storagectl.tools import scsi_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.model import Adapter, PciAddress, Pool
 
 # Direct access and CD-ROM.  Source: SPC-4, peripheral device type.
@@ -181,6 +182,12 @@ class Scsi(Luns):
     @property
     def serial_with_port(self) -> bool:
         return self.adapter.type == "fc_host"
+
+    def troubles(self, *, active: bool) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        if not active:
+            yield from troubles.of_adapter(self)
 
     def host_name(self) -> str:
         """Return the name of the SCSI host, `host3`, which need not exist.

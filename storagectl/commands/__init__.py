@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "cd": CommandInfo("builtin", "change the current directory"),
     "connect": CommandInfo("builtin", "(re)connect to hypervisor"),
+    "doctor": CommandInfo("doctor", "tell why pools do not start, and what mends it"),
     "echo": CommandInfo("builtin", "echo arguments. Used for internal testing."),
     "exit": CommandInfo("builtin", "quit this interactive terminal"),
     "find-storage-pool-sources": CommandInfo(

@@ -48,7 +48,7 @@ GROUPS = (
     Group(
         "Storagectl itself", "storagectl",
         ("cd", "echo", "exit", "help", "pwd", "quit", "connect", "apply", "autostart",
-         "import", "status"),
+         "doctor", "import", "status"),
     ),
 )  # fmt: skip
 

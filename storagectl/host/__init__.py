@@ -181,6 +181,10 @@ class Host:
             hint=f"install the package {package}" if package else "",
         )
 
+    def is_root(self) -> bool:
+        """Tell whether we may do what the kernel reserves to root."""
+        return os.geteuid() == 0
+
     def has_tool(self, name: str) -> bool:
         """Tell whether a host tool is installed."""
         try:

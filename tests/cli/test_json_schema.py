@@ -58,6 +58,7 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
     "cd": ("! cd /",),
     "connect": ("connect", "connect storage:///session --readonly", "! connect test:///default"),
+    "doctor": ("doctor d", "! doctor", "! doctor off", "! doctor nosuch"),
     "echo": ("echo a b", "echo --shell 'a b'", "echo --err x", "! echo --bogus"),
     "exit": ("exit", "! exit now"),
     "find-storage-pool-sources": (

@@ -73,6 +73,7 @@ NOT_COMPARED = {
         for option in options.split()
         for outcome in ("succeeds", "fails")
     },
+    **{f"doctor{option} {how}": OWN for option in ("", " --pool") for how in ("succeeds", "fails")},
     **{
         f"status{option} {how}": OWN
         for option in ("", " --pool", " --volumes", " --watch")

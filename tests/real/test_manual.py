@@ -248,3 +248,10 @@ def test_apply(scratch: Scratch, ctl: Program, work: Path) -> None:
     (storage / "images.yaml").unlink()
     (storage / "images.xml").write_text(manual.filled_in(xml, places))
     assert "Nothing to change" in ctl.ok("apply", storage)
+
+
+@pytest.mark.usefixtures("images")
+def test_doctor(ctl: Program, work: Path) -> None:
+    title = "WHY A POOL DOES NOT START"
+    done = manual.run(examples("storagectl.1", title, "SH"), {}, work, ctl.root)
+    assert done.stdout.count("Nothing is wrong with 1 pool\n") == 2

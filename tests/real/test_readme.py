@@ -108,6 +108,8 @@ def test_tour(scratch: Scratch, ctl: Program, work: Path) -> None:
     assert ctl.names("images") == ["web.qcow2"]
     done = manual.run([block("storagectl status")], WATCH, work, ctl.root)
     assert "web.qcow2" in done.stdout
+    done = manual.run([block("storagectl doctor")], {}, work, ctl.root)
+    assert done.stdout.count("Nothing is wrong with 1 pool\n") == 2
     done = manual.run([block("storagectl vol-list images --filter")], {}, work, ctl.root)
     assert f"{scratch.folder}/images/web.qcow2\n" in done.stdout
     ctl.ok("pool-destroy", "images")
