@@ -55,10 +55,13 @@ def pool_reference(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, "uuid": entry.pool.uuid, "type": entry.pool.type}
 
 
-def of_pool(entry: Entry, *, inactive: bool = False, measured: bool = True) -> dict[str, Any]:
+def of_pool(
+    entry: Entry, *, inactive: bool = False, measured: bool = True, tolerant: bool = False
+) -> dict[str, Any]:
     """Return all about a pool; unless `measured` without sizes, and `active` for its state.
 
-    With `inactive` it is the definition of the next start that is told.
+    With `inactive` it is the definition of the next start that is told.  If `tolerant`, a pool
+    that can't be measured has no sizes, and there is a warning.
     """
     pool, state = entry.pool, "active" if entry.active else "inactive"
     known = entry.active and measured
@@ -67,6 +70,11 @@ def of_pool(entry: Entry, *, inactive: bool = False, measured: bool = True) -> d
             pool, state = entry.described(inactive=inactive), "running"
         except Inaccessible:
             known, state = False, "inaccessible"
+        except StorageError as error:
+            if not tolerant:
+                raise
+            known, state = False, "running"
+            warn(f"pool '{entry.name}': {error.lines()[-1]}")
     elif inactive:
         pool = entry.described(inactive=True)
     facts: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,8 +69,8 @@ def pool_list(
     ]
     quiet = session.quiet or given["no_header"]
     if shape is not None:
-        full = shape.full
-        left = shape.show((session.facts.of_pool(e, measured=full), e) for e in entries)
+        describe = partial(session.facts.of_pool, measured=shape.full, tolerant=True)
+        left = shape.show((describe(entry), entry) for entry in entries)
         if left is None:
             return
         entries = left

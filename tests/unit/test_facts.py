@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from lxml import etree
 
 from storagectl import facts
@@ -22,10 +23,7 @@ from storagectl.volxml import format_volume, parse_volume
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
-
 TESTS = Path(__file__).resolve().parents[1]
-MARKER = re.compile(rb"^<!-- =+ .*-->\n|^=+.*\n", re.M)
 WHOLE = re.compile(rb"<(pool|volume)\b.*?</\1>", re.S)
 POOL = Pool("dir", "d", "00000000-0000-4000-8000-000000000000", target="/d")
 
@@ -132,6 +130,17 @@ def test_a_pool_that_does_not_answer() -> None:
     found = facts.of_pool(running)
     assert (found["state"], found["active"], found["capacity"]) == ("inaccessible", True, None)
     assert facts.of_pool(running, measured=False)["state"] == "active"
+
+
+def test_a_pool_that_cant_be_measured_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Running, "error", InternalError("vgs failed"))
+    running = Running(Host(), POOL, POOL, False)
+    with pytest.raises(InternalError):
+        facts.of_pool(running)
+    warned.clear()
+    found = facts.of_pool(running, tolerant=True)
+    assert (found["state"], found["capacity"]) == ("running", None)
+    assert warned == ["pool 'd': internal error: vgs failed"]
 
 
 def test_what_cant_be_read_after_a_change_is_a_warning(
