@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from inprocess import Answer, storagectl
+from answers import SCHEMA, check, document_of
+from inprocess import storagectl
 
 from storagectl import events
 from storagectl.commands import COMMANDS
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCES = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((SOURCES / "storagectl/schemas/output-1.json").read_text())
 UUID = "b5c0a2f1-6a1c-4c0c-9f7e-3f8f2f1d2a10"
 
 # What each command is tried with, one after the other in the folder of `root`: those with !
@@ -276,37 +276,6 @@ LINES: dict[str, tuple[str, ...]] = {
 }
 # What has no data to answer with.
 ANSWER_WITH_TEXT = ("help", "echo")
-
-
-def strict(schema: Any) -> Any:
-    """Return a schema in which an object has no members but those that are named."""
-    if isinstance(schema, list):
-        return [strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: strict(part) for name, part in schema.items()}
-    if found.get("type") == "object" and "properties" in found:
-        found["additionalProperties"] = False
-    return found
-
-
-VALIDATORS = [jsonschema.Draft202012Validator(made) for made in (SCHEMA, strict(SCHEMA))]
-
-
-def check(document: Any) -> None:
-    """Raise for a document that is not as the schema says, or has what that doesn't tell of."""
-    for validator in VALIDATORS:
-        error = jsonschema.exceptions.best_match(validator.iter_errors(document))
-        assert error is None, f"{error.json_path}: {error.message}\n{document}"
-
-
-def document_of(answer: Answer) -> Any:
-    """Return the one document that was printed."""
-    assert answer.stdout.count("\n") == 1, answer.stdout
-    document = json.loads(answer.stdout)
-    check(document)
-    assert document["ok"] == (answer.status == 0)
-    return document
 
 
 @pytest.fixture
