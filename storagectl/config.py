@@ -40,14 +40,14 @@ class Config:
         self.time_limits: dict[str, float] = {}
 
     def read(self, path: str) -> None:
-        """Take over what a file says, if there is one.
+        """Take over what a file says, if there is one that the user may read.
 
         Raises: StorageError that names the file and the key.
         """
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
                 data = stream.read()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return
         except OSError as error:
             raise SystemFailure(

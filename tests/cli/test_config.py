@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -103,6 +104,19 @@ def test_a_file_that_cannot_be_read(root: Path) -> None:
 
 
 # Which files count
+
+
+def test_a_file_that_the_user_may_not_read_does_not_count(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's is in a folder that storagectl makes for root only."""
+    file = configure(root, "nosuch = 1")
+
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(config.os, "open", refuse)
+    Config().read(str(file))
 
 
 def test_the_user_s_own_file_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

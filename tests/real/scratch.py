@@ -262,7 +262,7 @@ class Program:
 
     def run(self, *words: object, **settings: Any) -> subprocess.CompletedProcess[str]:
         """Run a command; no traceback, whatever happens."""
-        settings.setdefault("env", {**os.environ, "STORAGECTL_HINTS": "always"})
+        settings.setdefault("env", {"STORAGECTL_HINTS": "always", **os.environ})
         done = subprocess.run(
             self.argv(*words), check=False, capture_output=True, text=True, timeout=60, **settings
         )

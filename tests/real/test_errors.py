@@ -140,7 +140,8 @@ def pools(ctl: Program, scratch: Scratch) -> Path:
     return scratch.folder
 
 
-def test_same_as_virsh(ctl: Program, pools: Path) -> None:
+def test_same_as_virsh(ctl: Program, pools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGECTL_HINTS", "never")
     for line, stderr in (*SAME, *SAME_ON_A_HOST):
         words = line.replace("DIR", str(pools)).split()
         with nothing_changed(ctl.root, [], pools):
