@@ -104,10 +104,16 @@ def elements_text(kind: str, roff: Callable[[str], str]) -> str:
             notes = [entry["need"]]
             having = entry["types"].split() if "types" in entry else types.get(path, list(SERVED))
             if len(having) < len(SERVED):
-                notes.insert(0, ", ".join(having))
+                notes.insert(0, types_words(having))
             lines += [".TP", f"\\fB{roff(path)}\\fR ({'; '.join(notes)})"]
             lines += [roff(line) for line in entry["text"].strip().splitlines()]
     return "\n".join(lines)
+
+
+def types_words(having: list[str]) -> str:
+    """Return some of the pool types in words."""
+    others = [kind for kind in SERVED if kind not in having]
+    return f"not {others[0]}" if len(others) == 1 else ", ".join(having)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

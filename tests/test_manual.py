@@ -104,7 +104,8 @@ def test_page_shows_every_entry_with_its_types_and_needs(kind: str) -> None:
         types = entry["types"].split() if "types" in entry else having.get(path, SERVED)
         note = entry["need"]
         if kind == "pool" and len(types) < len(SERVED):
-            note = f"{', '.join(types)}; {note}"
+            words = "not mpath" if set(SERVED) - set(types) == {"mpath"} else ", ".join(types)
+            note = f"{words}; {note}"
         assert f"\n{path} ({note})\n" in shown
         assert entry["text"].strip().endswith(".")
 
@@ -329,3 +330,22 @@ def test_every_block_of_the_readme_is_run() -> None:
             assert command in RUN_BY, f"no test runs this of the README: {command}"
             path, words = RUN_BY[command]
             assert words in (manual.ROOT / path).read_text()
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    from storagectl.backends import blocks, files, filesystem
+    from storagectl.tools import iscsiadm, qemu_img
+
+    for kind, path, words in (
+        ("pool", "name", f"{poolxml.NAME_LIMIT} bytes"),
+        ("pool", "source/host/@port", f"{iscsiadm.DEFAULT_PORT} as default"),
+        ("pool", "target/permissions/mode", f"{filesystem.POOL_MODE:#05o}".replace("o", "")),
+        ("pool", "fs:mount_opts", f"xmlns:fs='{poolxml.MOUNT_NAMESPACE}'"),
+        ("volume", "target/permissions/mode", f"{files.VOLUME_MODE:#05o}".replace("o", "")),
+        ("volume", "target/compat", f"default is {qemu_img.DEFAULT_COMPAT}"),
+        ("volume", "target/encryption", f"{blocks.LUKS_ROOM >> 20} MiB more"),
+        *(("volume", "@type", kind) for kind in volxml.VOLUME_TYPES),
+        *(("volume", "target/encryption/@format", f"`{f}`") for f in volxml.ENCRYPTION_FORMATS),
+    ):
+        (entry,) = (entry for entry in ENTRIES[kind] if entry["path"] == path)
+        assert words in entry["text"], (path, words)
