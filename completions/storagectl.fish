@@ -69,134 +69,134 @@ function __storagectl_commands
     printf '%s\t%s\n' vol-wipe 'wipe a vol'
 end
 function __storagectl_program_options
-    printf '%s\n' -c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --version:flag
+    printf '%s\n' -c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --dry-run:flag --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --verbose:flag --version:flag
 end
 function __storagectl_options --argument-names command
     switch $command
         case apply
-            printf '%s\n' file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag
+            printf '%s\n' file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag verbose:flag
         case autostart
-            printf '%s\n' timing:flag json:flag
+            printf '%s\n' timing:flag dry-run:flag json:flag verbose:flag
         case cd
-            printf '%s\n' dir:folder json:flag
+            printf '%s\n' dir:folder json:flag verbose:flag
         case connect
-            printf '%s\n' name:uri readonly:flag json:flag
+            printf '%s\n' name:uri readonly:flag json:flag verbose:flag
         case doctor
-            printf '%s\n' pool:pool-all json:flag
+            printf '%s\n' pool:pool-all json:flag verbose:flag
         case echo
-            printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+ json:flag
+            printf '%s\n' shell:flag xml:flag split:flag err:flag string:text+ json:flag verbose:flag
         case exit
-            printf '%s\n' json:flag
+            printf '%s\n' json:flag verbose:flag
         case find-storage-pool-sources
-            printf '%s\n' type:source-type srcSpec:file json:flag
+            printf '%s\n' type:source-type srcSpec:file json:flag verbose:flag
         case find-storage-pool-sources-as
-            printf '%s\n' type:source-type host:text port:text initiator:text json:flag
+            printf '%s\n' type:source-type host:text port:text initiator:text json:flag verbose:flag
         case help
-            printf '%s\n' command:command json:flag
+            printf '%s\n' command:command json:flag verbose:flag
         case import
-            printf '%s\n' folder:folder json:flag
+            printf '%s\n' folder:folder dry-run:flag json:flag verbose:flag
         case pool-autostart
-            printf '%s\n' pool:pool-persistent disable:flag json:flag
+            printf '%s\n' pool:pool-persistent disable:flag dry-run:flag json:flag verbose:flag
         case pool-build
-            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag json:flag
+            printf '%s\n' pool:pool-inactive no-overwrite:flag overwrite:flag if-inactive:flag dry-run:flag json:flag verbose:flag
         case pool-capabilities
-            printf '%s\n' json:flag
+            printf '%s\n' json:flag verbose:flag
         case pool-create
-            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag json:flag
+            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag dry-run:flag json:flag verbose:flag
         case pool-create-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag json:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag dry-run:flag json:flag verbose:flag
         case pool-define
-            printf '%s\n' file:file validate:flag json:flag
+            printf '%s\n' file:file validate:flag dry-run:flag json:flag verbose:flag
         case pool-define-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag json:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag dry-run:flag json:flag verbose:flag
         case pool-delete
-            printf '%s\n' pool:pool-inactive if-exists:flag json:flag
+            printf '%s\n' pool:pool-inactive if-exists:flag dry-run:flag json:flag verbose:flag
         case pool-destroy
-            printf '%s\n' pool:pool-active if-active:flag json:flag
+            printf '%s\n' pool:pool-active if-active:flag dry-run:flag json:flag verbose:flag
         case pool-dumpxml
-            printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag json:flag
+            printf '%s\n' pool:pool-all inactive:flag xpath:text= wrap:flag json:flag verbose:flag
         case pool-edit
-            printf '%s\n' pool:pool-all json:flag
+            printf '%s\n' pool:pool-all dry-run:flag json:flag verbose:flag
         case pool-event
-            printf '%s\n' pool:pool-all event:event loop:flag timeout:text list:flag timestamp:flag json:flag
+            printf '%s\n' pool:pool-all event:event loop:flag timeout:text list:flag timestamp:flag json:flag verbose:flag
         case pool-exists
-            printf '%s\n' pool:pool-all json:flag
+            printf '%s\n' pool:pool-all json:flag verbose:flag
         case pool-info
-            printf '%s\n' pool:pool-all bytes:flag json:flag
+            printf '%s\n' pool:pool-all bytes:flag json:flag verbose:flag
         case pool-list
-            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:column-pool= no-header:flag sort:column-pool= filter:text=+ bytes:flag json:flag
+            printf '%s\n' inactive:flag all:flag transient:flag persistent:flag autostart:flag no-autostart:flag type:pool-type details:flag uuid:flag name:flag format:column-pool= no-header:flag sort:column-pool= filter:text=+ bytes:flag json:flag verbose:flag
         case pool-name
-            printf '%s\n' pool:pool-uuid json:flag
+            printf '%s\n' pool:pool-uuid json:flag verbose:flag
         case pool-refresh
-            printf '%s\n' pool:pool-active if-active:flag json:flag
+            printf '%s\n' pool:pool-active if-active:flag dry-run:flag json:flag verbose:flag
         case pool-start
-            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag json:flag
+            printf '%s\n' pool:pool-inactive build:flag no-overwrite:flag overwrite:flag if-inactive:flag dry-run:flag json:flag verbose:flag
         case pool-stop
-            printf '%s\n' pool:pool-active if-active:flag json:flag
+            printf '%s\n' pool:pool-active if-active:flag dry-run:flag json:flag verbose:flag
         case pool-undefine
-            printf '%s\n' pool:pool-inactive if-exists:flag forget:flag json:flag
+            printf '%s\n' pool:pool-inactive if-exists:flag forget:flag dry-run:flag json:flag verbose:flag
         case pool-uuid
-            printf '%s\n' pool:pool-all json:flag
+            printf '%s\n' pool:pool-all json:flag verbose:flag
         case pool-used-by
-            printf '%s\n' pool:pool-all json:flag
+            printf '%s\n' pool:pool-all json:flag verbose:flag
         case pwd
-            printf '%s\n' json:flag
+            printf '%s\n' json:flag verbose:flag
         case quit
-            printf '%s\n' json:flag
+            printf '%s\n' json:flag verbose:flag
         case secret-define
-            printf '%s\n' file:file validate:flag json:flag
+            printf '%s\n' file:file validate:flag dry-run:flag json:flag verbose:flag
         case secret-dumpxml
-            printf '%s\n' secret:secret xpath:text= wrap:flag json:flag
+            printf '%s\n' secret:secret xpath:text= wrap:flag json:flag verbose:flag
         case secret-get-value
-            printf '%s\n' secret:secret plain:flag json:flag
+            printf '%s\n' secret:secret plain:flag json:flag verbose:flag
         case secret-list
-            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:column-secret= no-header:flag sort:column-secret= filter:text=+ bytes:flag json:flag
+            printf '%s\n' ephemeral:flag no-ephemeral:flag private:flag no-private:flag format:column-secret= no-header:flag sort:column-secret= filter:text=+ bytes:flag json:flag verbose:flag
         case secret-set-value
-            printf '%s\n' secret:secret file:file= plain:flag interactive:flag base64:text json:flag
+            printf '%s\n' secret:secret file:file= plain:flag interactive:flag base64:text dry-run:flag json:flag verbose:flag
         case secret-undefine
-            printf '%s\n' secret:secret json:flag
+            printf '%s\n' secret:secret dry-run:flag json:flag verbose:flag
         case status
-            printf '%s\n' pool:pool-all+ volumes:flag watch:flag= json:flag
+            printf '%s\n' pool:pool-all+ volumes:flag watch:flag= json:flag verbose:flag
         case uri
-            printf '%s\n' json:flag
+            printf '%s\n' json:flag verbose:flag
         case vol-clone
-            printf '%s\n' vol:volume-pool newname:text pool:pool-with prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag json:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-with prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-create
-            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag json:flag
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag dry-run:flag json:flag verbose:flag
         case vol-create-as
-            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:format-pool backing-vol:volume-pool backing-vol-format:format-pool prealloc-metadata:flag print-xml:flag owner:user= group:group= mode:text= allow-backing:flag if-missing:flag json:flag
+            printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:format-pool backing-vol:volume-pool backing-vol-format:format-pool prealloc-metadata:flag print-xml:flag owner:user= group:group= mode:text= allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag json:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag dry-run:flag json:flag verbose:flag
         case vol-delete
-            printf '%s\n' vol:volume-pool pool:pool-with delete-snapshots:flag if-exists:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with delete-snapshots:flag if-exists:flag dry-run:flag json:flag verbose:flag
         case vol-download
-            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag dry-run:flag json:flag verbose:flag
         case vol-dumpxml
-            printf '%s\n' vol:volume-pool pool:pool-with xpath:text= wrap:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with xpath:text= wrap:flag json:flag verbose:flag
         case vol-exists
-            printf '%s\n' vol:volume-pool pool:pool-with json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag verbose:flag
         case vol-info
-            printf '%s\n' vol:volume-pool pool:pool-with bytes:flag physical:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with bytes:flag physical:flag json:flag verbose:flag
         case vol-key
-            printf '%s\n' vol:volume-pool pool:pool-with json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag verbose:flag
         case vol-list
-            printf '%s\n' pool:pool-active details:flag format:column-volume= no-header:flag sort:column-volume= filter:text=+ bytes:flag json:flag
+            printf '%s\n' pool:pool-active details:flag format:column-volume= no-header:flag sort:column-volume= filter:text=+ bytes:flag json:flag verbose:flag
         case vol-name
-            printf '%s\n' vol:file json:flag
+            printf '%s\n' vol:file json:flag verbose:flag
         case vol-path
-            printf '%s\n' vol:volume-pool pool:pool-with json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag verbose:flag
         case vol-pool
-            printf '%s\n' vol:file uuid:flag json:flag
+            printf '%s\n' vol:file uuid:flag json:flag verbose:flag
         case vol-rename
-            printf '%s\n' vol:volume-pool newname:text pool:pool-with json:flag
+            printf '%s\n' vol:volume-pool newname:text pool:pool-with dry-run:flag json:flag verbose:flag
         case vol-resize
-            printf '%s\n' vol:volume-pool capacity:text pool:pool-with allocate:flag delta:flag shrink:flag allow-backing:flag json:flag
+            printf '%s\n' vol:volume-pool capacity:text pool:pool-with allocate:flag delta:flag shrink:flag allow-backing:flag dry-run:flag json:flag verbose:flag
         case vol-upload
-            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag json:flag
+            printf '%s\n' vol:volume-pool file:file pool:pool-with offset:text length:text sparse:flag progress:flag no-progress:flag verify:flag dry-run:flag json:flag verbose:flag
         case vol-used-by
-            printf '%s\n' vol:volume-pool pool:pool-with json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with json:flag verbose:flag
         case vol-wipe
-            printf '%s\n' vol:volume-pool pool:pool-with algorithm:wipe-algorithm progress:flag no-progress:flag json:flag
+            printf '%s\n' vol:volume-pool pool:pool-with algorithm:wipe-algorithm progress:flag no-progress:flag dry-run:flag json:flag verbose:flag
     end
 end
 function __storagectl_words --argument-names kind

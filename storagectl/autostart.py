@@ -17,7 +17,7 @@ from storagectl.host import worker
 from storagectl.pooltypes import POOL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import Collection, Generator, Iterator
 
     from storagectl.model import Pool
     from storagectl.pools import Pools
@@ -46,6 +46,9 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     limit_s = pools.host.limits.get("autostart", LIMIT_S)
     marked = {entry.name: entry.config for entry in pools.all() if entry.autostart and entry.config}
     outer = {name: around(pool, marked.values()) for name, pool in marked.items()}
+    if pools.host.plans:
+        yield from plan_all(pools, outer)
+        return
     left = set(marked)
     up: set[str] = set()
     last_up = 0.0
@@ -90,6 +93,24 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
         worker.end_all(running.values())
     for name in sorted(left):
         yield failed.get(name) or Result(name, False, not_tried(outer[name] - up), 0.0)
+
+
+def plan_all(pools: Pools, outer: dict[str, set[str]]) -> Iterator[Result]:
+    """Plan the starts in turn, those first that others lie in."""
+    left, up = set(outer), set[str]()
+    while due := sorted(name for name in left if outer[name] <= up):
+        for name in due:
+            left.remove(name)
+            try:
+                with pools.host.attempt():
+                    started = pools.start_if_inactive(name)
+            except StorageError as error:
+                yield Result(name, False, error, 0.0)
+            else:
+                up.add(name)
+                yield Result(name, started, None, 0.0)
+    for name in sorted(left):
+        yield Result(name, False, not_tried(outer[name] - up), 0.0)
 
 
 def around(pool: Pool, others: Collection[Pool]) -> set[str]:

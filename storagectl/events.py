@@ -47,6 +47,8 @@ class Events:
 
     def tell(self, pool: Pool, detail: str) -> None:
         """Tell all who listen.  One that does not read misses it, and no change waits for it."""
+        if self.store.host.plans:
+            return
         try:
             names = os.listdir(self.folder)
         except OSError:

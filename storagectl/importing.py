@@ -63,7 +63,9 @@ def import_pools(pools: Pools, folders: Folders) -> Iterator[Result]:
             yield Result(name, active, TRANSIENT)
             continue
         try:
-            yield Result(name, active, import_pool(pools, folders.definitions, name))
+            with pools.host.attempt():
+                outcome = import_pool(pools, folders.definitions, name)
+            yield Result(name, active, outcome)
         except StorageError as error:
             yield Result(name, active, error=error)
 

@@ -270,7 +270,8 @@ class Pools:
                 backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             backend.start()
             try:
-                backend.state()
+                if not backend.is_foreseen():
+                    backend.state()
             except BaseException:
                 backend.stop()
                 raise

@@ -177,16 +177,13 @@ class Secrets:
             elif old.private and not secret.private:
                 raise InternalError("cannot change private flag on existing secret")
             value = self._value(old) if old is not None else None
-            self._write(secret, XML, format_secret(secret))
+            path = self._path(secret, XML)
+            self.store.make_folders(os.path.dirname(path))
+            self.host.write_atomic(path, format_secret(secret))
             if old is not None and old.ephemeral != secret.ephemeral:
                 if value is not None:
-                    self.set_value(secret, value)
+                    self._keep(secret, value, old=self._path(old, VALUE))
                 self._remove(old)
-
-    def _write(self, secret: SecretDefinition, suffix: str, text: str) -> None:
-        path = self._path(secret, suffix)
-        self.store.make_folders(os.path.dirname(path))
-        self.host.write_atomic(path, text)
 
     def _path(self, secret: SecretDefinition, suffix: str) -> str:
         folder = self.fleeting if secret.ephemeral else self.lasting
@@ -205,7 +202,12 @@ class Secrets:
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value."""
         self.store.require_writable("virSecretSetValue")
-        self._write(secret, VALUE, base64.b64encode(value).decode())
+        self._keep(secret, value)
+
+    def _keep(self, secret: SecretDefinition, value: bytes, *, old: str | None = None) -> None:
+        path = self._path(secret, VALUE)
+        self.store.make_folders(os.path.dirname(path))
+        self.host.write_secret(path, value, f"the value of secret {secret.uuid}", old=old)
 
     def value(self, secret: SecretDefinition) -> bytes:
         """Return a secret's value, for its owner.  Raises: SecretInvalid, SecretNotFound."""

@@ -89,7 +89,7 @@ class Store:
 
     def names(self) -> set[str]:
         """Return the names of all pools that have a definition or a marker."""
-        return names_in(self.config) | names_in(self.markers)
+        return names_in(self.config, self.host) | names_in(self.markers, self.host)
 
     def autostarted(self) -> set[str]:
         """Return the names of all pools that are started at boot."""
@@ -121,8 +121,7 @@ class Store:
         """
         path = os.path.join(folder, name + SUFFIX)
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-                pool = parsed(stream.read()).replace()
+            pool = parsed(self.host.read_file(path)).replace()
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except OSError as error:
@@ -185,7 +184,7 @@ class Store:
     def make_folders(self, folder: str) -> None:
         """Make a folder of ours and those above it, for their owner only."""
         missing = []
-        while folder and not os.path.isdir(folder):
+        while folder and not self.host.is_folder(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
         for path in reversed(missing):
@@ -227,6 +226,9 @@ class Store:
         import fcntl
 
         path = os.path.join(self.locks, name)
+        if self.host.plans and not os.path.exists(path):
+            yield  # nobody has ever locked it
+            return
         self.make_folders(os.path.dirname(path))
         with system_errors(f"cannot open '{path}'"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -273,10 +275,13 @@ def warn(text: str) -> None:
     warned.append(text)
 
 
-def names_in(folder: str) -> set[str]:
-    """Return what the definitions in a folder are called, none where it is missing."""
+def names_in(folder: str, host: Host | None = None) -> set[str]:
+    """Return what the definitions in a folder are called, none where it is missing.
+
+    With `host`, those that a dry run has planned count.
+    """
     try:
-        found = os.listdir(folder)
+        found = os.listdir(folder) if host is None else host.list_folder(folder)
     except FileNotFoundError:
         return set()
     except OSError as error:

@@ -406,6 +406,7 @@ class Volumes:
         a whole where the pool has room for both: it has the old content or the new.
         """
         self.pools.store.require_writable("virStorageVolUpload")
+        mover = self.host.mover(mover)
         with self.pools.using(found.entry.name), self._opened(found, write=True) as old:
             size = os.lseek(old, 0, os.SEEK_END)
             grows = found.volume.type == "file" and found.volume.format != "raw"
@@ -443,16 +444,13 @@ class Volumes:
             and offset == 0
             and self.host.may_replace(volume.path, old, length)
         ):
-            from storagectl.host import bulk
-
             with self.host.replacing(volume.path) as new:
                 yield new
-                bulk.complete(old, new, mover.meter.done)
-                os.fsync(new)
+                self.host.complete(old, new, mover.meter.done)
         else:
             with telling_how_far(volume, mover, offset, "new"):
                 yield old
-                os.fsync(old)
+                self.host.sync(old)
 
     def download(
         self,
@@ -470,6 +468,7 @@ class Volumes:
         With `in_order`, and to what is no file, it is written from where that stands.
         """
         self.pools.store.require_writable("virStorageVolDownload")
+        mover = self.host.mover(mover)
         with self.pools.using(found.entry.name), self._opened(found, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
             if offset > size and found.volume.type == "block":
@@ -478,11 +477,11 @@ class Volumes:
             count = min(rest, length) if length else rest
             mover.meter.begin(count)
             if stat.S_ISREG(os.fstat(target).st_mode) and not in_order:
-                os.ftruncate(target, count)
+                self.host.truncate(target, count)
                 if count and not sparse:
-                    os.posix_fallocate(target, 0, count)
+                    self.host.allocate(target, count)
                 mover.copy_data(fd, target, offset, 0, count)
-                os.fsync(target)
+                self.host.sync(target)
                 if mover.digest is not None:
                     mover.verify(target, 0, count)
             else:
@@ -494,6 +493,7 @@ class Volumes:
         Source: libvirt 9.0.0 storageBackendVolWipeLocalFile in src/storage/storage_util.c.
         """
         self.pools.store.require_writable("virStorageVolWipePattern")
+        mover = self.host.mover(mover)
         volume = found.volume
         with self.pools.using(found.entry.name) as entry:
             entry.backend.check_wipe(volume)
@@ -506,9 +506,9 @@ class Volumes:
                 if algorithm != "zero":
                     self._scrub(volume, os.lseek(fd, 0, os.SEEK_END), algorithm, mover.meter)
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
-                    os.ftruncate(fd, 0)
-                    os.ftruncate(fd, status.st_size)
-                    os.fsync(fd)
+                    self.host.truncate(fd, 0)
+                    self.host.truncate(fd, status.st_size)
+                    self.host.sync(fd)
                 else:
                     size = os.lseek(fd, 0, os.SEEK_END)
                     mover.meter.begin(size)

@@ -222,7 +222,8 @@ def test_commands_and_options(
     for complete in (bash, fish):
         assert complete("storagectl pool-unde") == ["pool-undefine"]
         assert complete("storagectl --ro") == ["--root"]
-        assert set(complete("storagectl pool-info off --")) == {"--bytes", "--help", "--json"}
+        common = {"--help", "--json", "--verbose"}
+        assert set(complete("storagectl pool-info off --")) == {"--bytes", *common}
         assert set(complete("storagectl pool-define-as new ")) == {
             "dir", "disk", "fs", "iscsi", "logical", "mpath", "netfs", "scsi",
         }  # fmt: skip

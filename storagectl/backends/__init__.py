@@ -206,6 +206,11 @@ class Backend:
         del active
         yield from ()
 
+    def is_foreseen(self) -> bool:
+        """Tell whether a dry run has planned what the pool is on, so that it can't be measured."""
+        places = (self.pool.target, *(device.path for device in self.pool.source.devices))
+        return any(map(self.host.expects, places))
+
     def settled(self) -> Pool:
         """Return the definition with what it left open as `build` and `start` decide it."""
         return self.pool

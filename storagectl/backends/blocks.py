@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from storagectl.backends import devices, files
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
-from storagectl.host import bulk, system_errors
+from storagectl.host import system_errors
 from storagectl.model import Permissions, Timestamps, Volume
 from storagectl.tools import qemu_img
 
@@ -85,6 +85,7 @@ def create_from(
     Raises: StorageError.
     Source: libvirt 9.0.0 storageBackendCreateBlockFrom in src/storage/storage_util.c.
     """
+    mover = backend.host.mover(mover)
     raw = qemu_img.driver_of(source) == "raw" and volume.encryption is None
     if source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
@@ -100,6 +101,9 @@ def create_from(
     assert backend.delete_volume is not None
     backend.create_volume(volume, metadata=metadata)
     made = backend.volume(volume.name)
+    if made is None and backend.host.plans:
+        path = backend.host.expected_at(volume.name)
+        made = volume.replace(key=path, path=path, type="block", encryption=None)
     assert made is not None
     try:
         if raw:
@@ -137,11 +141,11 @@ def fill(backend: Backend, volume: Volume, source: Volume, mover: Mover, *, refl
         ):
             if reflink:
                 with system_errors(f"failed to clone files from '{source.path}'"):
-                    bulk.reflink(reading, writing)
+                    host.reflink(reading, writing, required=True)
             length = os.lseek(reading, 0, os.SEEK_END)
             mover.meter.begin(length)
             mover.copy_with_holes(reading, writing, 0, 0, length)
-            os.fsync(writing)
+            host.sync(writing)
             if mover.digest is not None:
                 mover.verify(writing, 0, length)
     except OSError as error:

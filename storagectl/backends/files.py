@@ -6,7 +6,6 @@ A new file grows under a hidden name and gets its own when it is complete.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -158,15 +157,15 @@ def create(
             try:
                 give_away(host, volume, path)
             except BaseException:
-                os.rmdir(path)
+                host.remove_folder(path, f"cannot remove directory '{path}'")
                 raise
     elif volume.format == "raw" and volume.encryption is None:
         refuse_for_raw(volume, metadata=metadata)
-        with staged_file(host, volume, path, as_owner) as staged, opened(staged) as fd:
+        with staged_file(host, volume, path, as_owner) as staged, host.open_staged(staged) as fd:
             size_raw(host, volume, path, fd)
-            reserve(path, fd, min(volume.allocation, volume.capacity))
+            reserve(host, path, fd, min(volume.allocation, volume.capacity))
             with system_errors(f"cannot sync data to file '{path}'"):
-                os.fsync(fd)
+                host.sync(fd)
     else:
         volume = volume.replace(type="file")
         with key_file(host, volume, passphrase_of) as key:
@@ -191,6 +190,7 @@ def create_from(
     as_owner: bool = False,
     passphrase_of: PassphraseOf = None,
 ) -> None:
+    mover = host.mover(mover)
     raw = qemu_img.driver(source.format) == "raw" and source.encryption is None
     if volume.format == "dir" and volume.encryption is not None:
         raise ConfigUnsupported(
@@ -209,7 +209,7 @@ def create_from(
         with (
             volume_file(host, source, write=False) as source_fd,
             staged_file(host, volume, path, as_owner) as staged,
-            opened(staged) as fd,
+            host.open_staged(staged) as fd,
         ):
             copy_raw(host, volume, source, path, source_fd, fd, mover, reflink=reflink)
         return
@@ -264,20 +264,18 @@ def copy_raw(
     full = volume.allocation >= volume.capacity
     if reflink:
         with system_errors(f"failed to clone files from '{source.path}'"):
-            bulk.reflink(source_fd, fd)
+            host.reflink(source_fd, fd, required=True)
     elif not full and not volume.nocow and mover.digest is None:
-        with contextlib.suppress(OSError):
-            bulk.reflink(source_fd, fd)
-            reflink = True
+        reflink = host.reflink(source_fd, fd, required=False)
     size_raw(host, volume, path, fd)
     if not reflink:
         if full:
-            reserve(path, fd, volume.capacity)
+            reserve(host, path, fd, volume.capacity)
         with system_errors(f"failed writing to file '{path}'"):
             copy = mover.copy_data if full else mover.copy_nonzero
             copy(source_fd, fd, 0, 0, length)
     with system_errors(f"cannot sync data to file '{path}'"):
-        os.fsync(fd)
+        host.sync(fd)
     if mover.digest is not None:
         with system_errors(f"failed writing to file '{path}'"):
             if reflink:
@@ -359,20 +357,12 @@ def size_raw(host: Host, volume: Volume, path: str, fd: int) -> None:
     if volume.nocow:
         host.set_nocow_of(fd, path)
     with system_errors(f"cannot extend file '{path}'"):
-        truncate(fd, volume.capacity)
+        host.truncate(fd, volume.capacity)
 
 
-def truncate(fd: int, size: int) -> None:
-    """Set a file's size.  Raises: OSError, also for more than the system call can say."""
-    try:
-        os.ftruncate(fd, size)
-    except OverflowError as error:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from error
-
-
-def reserve(path: str, fd: int, length: int) -> None:
+def reserve(host: Host, path: str, fd: int, length: int) -> None:
     with system_errors(f"cannot allocate {length} bytes in file '{path}'"):
-        bulk.allocate(fd, 0, length)
+        host.allocate(fd, length)
 
 
 @contextlib.contextmanager
@@ -382,7 +372,8 @@ def key_file(host: Host, volume: Volume, passphrase_of: PassphraseOf) -> Iterato
         yield None
         return
     assert passphrase_of is not None
-    with host.secret_file(passphrase_of(volume.encryption)) as path:
+    value = passphrase_of(volume.encryption)
+    with host.secret_file(value, f"the passphrase of volume {volume.name}") as path:
         yield path
 
 
@@ -442,7 +433,11 @@ def require_luks(encryption: Encryption, volume: Volume) -> None:
 def create_image(
     host: Host, volume: Volume, staged: str, path: str, *, metadata: bool, key: str | None
 ) -> None:
-    run(host, qemu_img.create(volume, staged, metadata=metadata, key=key), staged, path)
+    argv = qemu_img.create(volume, staged, metadata=metadata, key=key)
+    if host.plans and key is not None:
+        host.plan_tries(argv, CREATE_TRIES)
+    else:
+        run(host, argv, staged, path)
 
 
 def patiently(make: Callable[[], None]) -> None:
@@ -555,13 +550,13 @@ def resize(
             size = os.fstat(fd).st_size
             try:
                 with system_errors(f"Failed to pre-allocate space for file '{volume.path}'"):
-                    bulk.allocate(fd, 0, capacity, keep_size=True)
+                    host.allocate(fd, capacity, keep_size=True)
             except BaseException:
-                os.ftruncate(fd, size)
+                host.truncate(fd, size)
                 raise
         with system_errors(f"Failed to truncate file '{volume.path}'"):
-            truncate(fd, capacity)
-            os.fsync(fd)
+            host.truncate(fd, capacity)
+            host.sync(fd)
 
 
 def refuse_for_raw(volume: Volume, *, metadata: bool) -> None:
@@ -570,13 +565,3 @@ def refuse_for_raw(volume: Volume, *, metadata: bool) -> None:
         raise NoSupport("backing storage not supported for raw volumes")
     if metadata:
         raise ConfigUnsupported("metadata preallocation is not supported for raw volumes")
-
-
-@contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
-    """Open a staged file for writing."""
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

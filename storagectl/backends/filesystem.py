@@ -297,12 +297,31 @@ class Mounted(Directory):
             raise OperationInvalid(
                 f"target '{self.pool.target}' is already the mount point of '{other.source}'"
             )
+        if self.host.plans:
+            self._foresee(command)
         try:
             self.host.change(command, limit_s=self.host.limits.get("mount", self.mount_limit_s))
+            self.host.expect(self.pool.target)
         except BaseException:
             with contextlib.suppress(StorageError):
                 self.stop()  # cut short, it may have come as far as that
             raise
+
+    def _foresee(self, command: list[str]) -> None:
+        """Raise what mount(8) would fail with, as far as it can be told without mounting."""
+        why = self._obstacle()
+        if why:
+            program = self.host.find_tool(command[0])
+            raise ToolFailed([program, *command[1:]], mount.FAILED, mount.failure(why))
+
+    def _obstacle(self) -> str:
+        """Return why nothing can be mounted, in words of mount(8); nothing where it can."""
+        target = self.pool.target
+        if self.host.is_folder(target) or self.host.expects(target):
+            return ""
+        return f"{target}: mount point " + (
+            "is not a directory" if os.path.exists(target) else "does not exist"
+        )
 
     def stop(self) -> None:
         if self._mounted() is not None:
@@ -314,14 +333,22 @@ class Mounted(Directory):
     def _unmount(self, command: list[str]) -> None:
         """Unmount the target.  Raises: ToolFailed, with who uses it; ToolTimeout."""
         try:
+            if self.host.plans and self._users():
+                program = self.host.find_tool(command[0])
+                why = f"umount: {self.pool.target}: target is busy.\n"
+                raise ToolFailed([program, *command[1:]], mount.FAILED, why)
             self.host.change(command, limit_s=self.host.limits.get("unmount", self.umount_limit_s))
         except ToolFailed as error:
-            from storagectl.backends import devices
-
-            mounted = self._mounted()
-            users = devices.users_of_mount(mounted.target) if mounted else []
+            users = self._users()
             error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
             raise
+
+    def _users(self) -> list[str]:
+        """Return what uses the mount, in words."""
+        from storagectl.backends import devices
+
+        mounted = self._mounted()
+        return devices.users_of_mount(mounted.target) if mounted else []
 
 
 class FileSystem(Mounted):
@@ -377,6 +404,22 @@ class FileSystem(Mounted):
             self.device, self.pool.target, self.pool.source.format, self.pool.mount_options
         )
 
+    def _obstacle(self) -> str:
+        from storagectl.backends import devices
+
+        target, device = self.pool.target, self.device
+        if self.host.expects(device) or super()._obstacle():
+            return super()._obstacle()
+        if not os.path.exists(device):
+            return f"{target}: special device {device} does not exist"
+        found = devices.signatures(self.host, os.path.realpath(device))
+        if not found or not mount.may_be(self.pool.source.format, found):
+            return (
+                f"{target}: wrong fs type, bad option, bad superblock on {device},"
+                " missing codepage or helper program, or other error"
+            )
+        return ""
+
     def _require_path(self) -> None:
         """Refuse what mount(8) would take as an option, or as a tag that is found elsewhere."""
         if not self.device.startswith("/"):
@@ -420,6 +463,7 @@ class FileSystem(Mounted):
             from storagectl.tools import mkfs
 
             self.host.change(mkfs.mkfs(self.pool.source.format, self.device))
+            self.host.expect(self.device)
 
     def unbuilt(self) -> str:
         from storagectl.backends import devices

@@ -115,7 +115,8 @@ class Iscsi(Luns):
         yield from troubles.of_target(self)
 
     def settled(self) -> Pool:
-        return self.settled_as(self.pool) if self.is_active() else self.pool
+        runs = self.host.expects(self.target) or self.is_active()
+        return self.settled_as(self.pool) if runs else self.pool
 
     def settled_as(self, config: Pool) -> Pool:
         source = self.pool.source
@@ -193,6 +194,9 @@ class Iscsi(Luns):
             self.find_new()
             return
         self._log_in()
+        if self.host.expect(self.target):
+            devices.settle(self.host)
+            return
         try:
             self.find_new()
         except BaseException:
@@ -256,8 +260,7 @@ class Iscsi(Luns):
         return name
 
     def _forget(self, argv: list[str]) -> None:
-        with contextlib.suppress(StorageError):
-            self.host.change(argv, limit_s=LOGIN_LIMIT_S)
+        self.host.try_change(argv, limit_s=LOGIN_LIMIT_S)
 
     def records(self) -> Iterator[tuple[str, str]]:
         """Yield the portal group tag and the folder of each record at the pool's portal."""
@@ -281,6 +284,16 @@ class Iscsi(Luns):
         iscsiadm takes a password as an argument only, where every process could see it.
         """
         wanted = portal.rpartition(",")[2]
+        if self.host.plans:
+            place = (
+                f"{self.target}/{self.place[0]},{self.place[1]},{wanted}/{interface or 'default'}"
+            )
+            roots = [folder for folder in iscsiadm.RECORDS if os.path.isdir(folder)]
+            self.host.plan_with_secret(
+                f"the password of iSCSI user {username}",
+                iscsiadm.chap_lines(f"{(roots or iscsiadm.RECORDS)[0]}/{place}", username),
+            )
+            return
         for tag, folder in self.records():
             if tag == wanted:
                 path = f"{folder}/{interface or 'default'}"

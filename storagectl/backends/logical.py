@@ -226,8 +226,8 @@ class Logical(Backend):
 
     def start(self) -> None:
         devices.settle(self.host)
-        group = self._require_group()
-        require_ours(group)
+        if not any(map(self.host.expects, self.devices)):
+            require_ours(self._require_group())
         self.host.change(lvm.vgchange(self.group, active=True))
         devices.settle(self.host)
 
@@ -239,7 +239,7 @@ class Logical(Backend):
             self.host.change(lvm.vgchange(self.group, active=False))
             devices.settle(self.host)
             left = [volume.name for volume in self._logical_volumes() if volume.active]
-            if not left:
+            if not left or self.host.plans:
                 return
         raise OperationFailed(
             f"volume group '{self.group}' is active again: {', '.join(left)}",
@@ -301,6 +301,8 @@ class Logical(Backend):
                 self.host.change(lvm.pvcreate(device))
                 made.append(device)
             self.host.change(lvm.vgcreate(name, paths))
+            for device in paths:
+                self.host.expect(device)
         except BaseException:
             for device in made:
                 with contextlib.suppress(StorageError):
@@ -378,7 +380,9 @@ class Logical(Backend):
 
     def _require_node(self, path: str) -> None:
         devices.settle(self.host)
-        if not devices.wait_until(lambda: devices.device_number(path) is not None):
+        if not self.host.expect(path) and not devices.wait_until(
+            lambda: devices.device_number(path) is not None
+        ):
             raise OperationFailed(f"device '{path}' did not appear")
 
     def _creation(self, volume: Volume, found: list[LogicalVolume]) -> tuple[list[str], int | None]:

@@ -259,6 +259,9 @@ class Scsi(Luns):
             if existing is None:
                 vhba.create(self.host, adapter)
                 self._managed = adapter.managed or "yes"
+                if self.is_foreseen():
+                    devices.settle(self.host)
+                    return
             else:
                 self._require_parent(existing)
         try:
@@ -270,6 +273,9 @@ class Scsi(Luns):
             if self._managed:
                 vhba.delete(self.host, adapter)
             raise
+
+    def is_foreseen(self) -> bool:
+        return self.host.expects(f"{self.adapter.wwnn}:{self.adapter.wwpn}")
 
     def _require_parent(self, existing: str) -> None:
         wanted = self.adapter.parent

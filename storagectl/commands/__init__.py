@@ -107,6 +107,10 @@ COMMANDS = {
 }
 
 
+# What every command takes that changes something.
+DRY_RUN = "dry-run"
+DRY_RUN_HELP = "print what would be done, as a bash script; change nothing"
+
 # a function of Python's cannot have this name
 FUNCTIONS = {"import": "import_"}
 
@@ -168,6 +172,7 @@ class Value(Option):
 COMMON: dict[str, Flag | Value] = {
     "help": Flag(["--help"], help="print what the command does and takes"),
     "json": Flag(["--json"], help="print one JSON document, also about an error"),
+    "verbose": Flag(["--verbose"], help="show each command of the host's before it runs"),
 }
 
 
@@ -253,12 +258,18 @@ class Command(click.Command):
     failure: str | None = None
     connects = True
     lenient = False
+    changes = False
 
     def run(self, settings: Settings, named: Sequence[str]) -> bool:
         """Run with arguments that `named` has read.  Returns: whether it succeeded."""
         from storagectl.commands.session import Session
 
-        session = Session(settings, json=settings.json or "--json" in named)
+        session = Session(
+            settings,
+            json=settings.json or "--json" in named,
+            dry_run=settings.dry_run or f"--{DRY_RUN}" in named,
+            verbose=settings.verbose or "--verbose" in named,
+        )
         session.begin(self.name)
         before = time.monotonic()
         succeeded = False
@@ -266,12 +277,16 @@ class Command(click.Command):
             if "--help" in named:
                 self.show_help()
             else:
+                if session.dry_run and not self.changes:
+                    raise UsageError(self.lacks(DRY_RUN))
                 if self.connects:
                     session.connect()
                 self.check_values(named)
                 self.call(session, self.values(named))
+                session.show_plan()
             succeeded = True
         except StorageError as error:
+            session.show_plan(only_stated=True)
             session.fail(error)
         except click.exceptions.Exit as done:
             succeeded = done.exit_code == 0
@@ -283,6 +298,10 @@ class Command(click.Command):
             session.finish(time.monotonic() - before, succeeded=succeeded)
             sys.stdout.flush()  # a later command must not run where nobody reads any more
         return succeeded
+
+    def lacks(self, option: str) -> str:
+        """Return virsh's words for an option that the command has not."""
+        return f"command '{self.name}' doesn't support option --{option}"
 
     def show_help(self) -> None:
         """Print what the command does, in virsh's layout."""
@@ -297,13 +316,15 @@ class Command(click.Command):
         for param in self.params:
             assert isinstance(param, Flag | Value)
             assert param.name is not None
+            if not param.expose_value:
+                continue
             by_option[option_name(param)] = param
             values[param.name] = (
                 False if isinstance(param, Flag) else () if param.multiple else None
             )
         for word in named:
             name, _, text = word.removeprefix("--").partition("=")
-            if name in COMMON and name not in by_option:
+            if name in (DRY_RUN, *COMMON) and name not in by_option:
                 continue
             param = by_option[name]
             assert param.name is not None
@@ -321,7 +342,7 @@ class Command(click.Command):
         assert self.callback is not None
         assert self.name is not None
         try:
-            if session.config.confirm:
+            if session.config.confirm and not session.dry_run:
                 from storagectl.commands.confirm import confirm
 
                 confirm(self.name, values)
@@ -377,7 +398,7 @@ class Command(click.Command):
                 continue
             if option is None:
                 raise UsageError(
-                    f"command '{self.name}' doesn't support option --{name}",
+                    self.lacks(name),
                     mistyped=Mistyped(f"--{name}", lambda: [f"--{known}" for known in options]),
                 )
             if name in seen and not option.multiple and name != "help":
@@ -436,10 +457,12 @@ def command(
     *,
     connects: bool = True,
     lenient: bool = False,
+    changes: bool = False,
 ) -> Callable[[Any], Any]:
     """Make a function a command; `failure` is the first line of its errors.
 
-    One that is `lenient` passes over words that it does not know.
+    One that is `lenient` passes over words that it does not know.  One that `changes`
+    the machine can be asked what it would do.
     """
 
     def declare(function: Any) -> Command:
@@ -447,6 +470,9 @@ def command(
         made.failure = failure
         made.connects = connects
         made.lenient = lenient
+        made.changes = changes
+        if changes:
+            made.params.append(Flag([f"--{DRY_RUN}"], help=DRY_RUN_HELP, expose_value=False))
         return made
 
     return declare

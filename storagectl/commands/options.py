@@ -40,6 +40,7 @@ class ProgramOption(NamedTuple):
 OPTIONS = (
     ProgramOption("c", "connect", "URI", "hypervisor connection URI"),
     ProgramOption("d", "debug", "NUM", "debug level [0-4]" + NO_MEANING),
+    ProgramOption("", "dry-run", "", "print what would be done, as a bash script; change nothing"),
     ProgramOption("e", "escape", "<char>", "set escape sequence for console" + NO_MEANING),
     ProgramOption("h", "help", "", "this help"),
     ProgramOption("", "json", "", "print JSON, a document for each command"),
@@ -57,11 +58,12 @@ OPTIONS = (
     ProgramOption("r", "readonly", "", "connect readonly"),
     ProgramOption("", "root", "=DIR", "definitions and state below DIR, not in /etc and /run"),
     ProgramOption("t", "timing", "", "print timing information"),
+    ProgramOption("", "verbose", "", "show each command of the host's on stderr before it runs"),
     ProgramOption("v", "", "", "short version"),
     ProgramOption("V", "", "", "long version"),
     ProgramOption("", "version", "[=TYPE]", "version, TYPE is short or long (default short)"),
 )  # fmt: skip
-OWN = ("root", "json")
+OWN = ("root", "json", "dry-run", "verbose")
 
 
 class Given(NamedTuple):
@@ -174,6 +176,10 @@ def apply(settings: Settings, args: list[str]) -> list[str] | None:
                 pass
             case "root":
                 settings.root = value
+            case "dry-run":
+                settings.dry_run = True
+            case "verbose":
+                settings.verbose = True
             case "help":
                 from storagectl.commands.help import program_help
 

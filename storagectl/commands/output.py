@@ -41,6 +41,22 @@ def shows_hints() -> bool:
     return wanted == "always" or (wanted != "never" and sys.stderr.isatty())
 
 
+def echo(argv: Sequence[str]) -> None:
+    """Print a command of the host's on stderr, as bash would read it, before it runs."""
+    from storagectl.host.script import join
+
+    sys.stdout.flush()
+    sys.stderr.write(f"+ {join(map(without_password, argv))}\n")
+    sys.stderr.flush()
+
+
+def without_password(word: str) -> str:
+    """Return a word of a command with the password in a list of mount options left out."""
+    import re
+
+    return re.sub(r"((?:^|,)pass(?:word|wd)?2?=)[^,]*", r"\1***", word)
+
+
 log_path: str | None = None
 
 

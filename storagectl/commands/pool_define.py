@@ -73,6 +73,7 @@ def build_options(function: Any) -> Any:
     "pool-define",
     "Define or modify a persistent storage pool.",
     "Failed to define pool from {file}",
+    changes=True,
 )
 @value("file", "file containing an XML pool description", required=True)
 @flag("validate", "validate the XML against the schema")
@@ -85,7 +86,7 @@ def pool_define(session: Session, file: str, validate: bool) -> None:
     session.done(f"Pool {pool.name} defined from {file}", "defined", pool=session.pool(pool.name))
 
 
-@command("pool-define-as", "Define a pool.", "Failed to define pool {name}")
+@command("pool-define-as", "Define a pool.", "Failed to define pool {name}", changes=True)
 @definition_options
 @flag("if-missing", "succeed and do nothing where a pool of that name is defined")
 @click.pass_obj
@@ -106,7 +107,7 @@ def pool_define_as(
         session.done(words, "nothing", pool=session.pool(name))
 
 
-@command("pool-create", "Create a pool.", "Failed to create pool from {file}")
+@command("pool-create", "Create a pool.", "Failed to create pool from {file}", changes=True)
 @value("file", "file containing an XML pool description", required=True)
 @build_options
 @click.pass_obj
@@ -121,7 +122,7 @@ def pool_create(
     session.done(f"Pool {pool.name} created from {file}", "created", pool=session.pool(pool.name))
 
 
-@command("pool-create-as", "Create a pool.", "Failed to create pool {name}")
+@command("pool-create-as", "Create a pool.", "Failed to create pool {name}", changes=True)
 @definition_options
 @build_options
 @click.pass_obj
@@ -197,7 +198,7 @@ def pool_document(name: str, given: dict[str, Any]) -> str:
     return "\n".join([*lines, "</pool>", ""])
 
 
-@command("pool-edit", "Edit the XML configuration for a storage pool.")
+@command("pool-edit", "Edit the XML configuration for a storage pool.", changes=True)
 @value("pool", "pool name or uuid", required=True)
 @click.pass_obj
 def pool_edit(session: Session, pool: str) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from storagectl.commands.session import Facts, Session
 
 
-@command("import", "Take over the definitions of libvirt's pools, which stay as they are.")
+@command(
+    "import", "Take over the definitions of libvirt's pools, which stay as they are.", changes=True
+)
 @value("folder", "where the definitions are (default: where libvirt has them)")
 @click.pass_obj
 def import_(session: Session, folder: str | None) -> None:
@@ -55,6 +57,7 @@ def import_(session: Session, folder: str | None) -> None:
         session.tell(f"There is no pool in {folders.definitions}")
     session.result({"folder": folders.definitions, "pools": outcomes})
     if failed:
+        session.states_plan = True
         raise ClientError(
             f"{len(failed)} of {len(outcomes)} pools not imported: {', '.join(failed)}"
         )

@@ -33,7 +33,7 @@ def if_exists_option(function: Any) -> Any:
     return flag("if-exists", "succeed and do nothing where there is no such pool")(function)
 
 
-@command("pool-build", "Build a given pool.", "Failed to build pool {pool}")
+@command("pool-build", "Build a given pool.", "Failed to build pool {pool}", changes=True)
 @pool_option
 @flag("no-overwrite", "do not overwrite any existing data")
 @flag("overwrite", "overwrite any existing data")
@@ -51,7 +51,7 @@ def pool_build(
         session.done(words, "nothing", pool=session.pool(pool))
 
 
-@command("pool-start", "Start a pool.", "Failed to start pool {pool}")
+@command("pool-start", "Start a pool.", "Failed to start pool {pool}", changes=True)
 @pool_option
 @build_options
 @flag("if-inactive", "succeed and do nothing where the pool is active")
@@ -83,6 +83,7 @@ def pool_start(
     "pool-destroy",
     "Forcefully stop a given pool. Raw data in the pool is untouched",
     "Failed to destroy pool {pool}",
+    changes=True,
 )
 @pool_option
 @if_active_option
@@ -95,6 +96,7 @@ def pool_destroy(session: Session, pool: str, if_active: bool) -> None:
     "pool-stop",
     "Stop a given pool, as pool-destroy does. Data in the pool is untouched",
     "Failed to stop pool {pool}",
+    changes=True,
 )
 @pool_option
 @if_active_option
@@ -125,7 +127,7 @@ def what_is_left(entry: Entry) -> str:
     return f"Gone: {' and '.join(gone) or 'nothing'}. Kept: {' and '.join(kept)}."
 
 
-@command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}")
+@command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}", changes=True)
 @pool_option
 @if_exists_option
 @click.pass_obj
@@ -144,6 +146,7 @@ def pool_delete(session: Session, pool: str, if_exists: bool) -> None:
     "pool-undefine",
     "Undefine the configuration for an inactive pool.",
     "Failed to undefine pool {pool}",
+    changes=True,
 )
 @pool_option
 @if_exists_option
@@ -167,7 +170,7 @@ def pool_undefine(session: Session, pool: str, if_exists: bool, forget: bool) ->
         session.done(f"Pool {pool} does not exist: nothing to undefine", "nothing")
 
 
-@command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}")
+@command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}", changes=True)
 @pool_option
 @if_active_option
 @click.pass_obj
@@ -178,7 +181,7 @@ def pool_refresh(session: Session, pool: str, if_active: bool) -> None:
         session.done(f"Pool {pool} is not active: nothing to refresh", "nothing")
 
 
-@command("pool-autostart", "Configure a pool to be automatically started at boot.")
+@command("pool-autostart", "Configure a pool to be automatically started at boot.", changes=True)
 @pool_option
 @flag("disable", "disable autostarting")
 @click.pass_obj
@@ -191,7 +194,7 @@ def pool_autostart(session: Session, pool: str, disable: bool) -> None:
     )
 
 
-@command("autostart", "Start every inactive pool that is marked as autostarted.")
+@command("autostart", "Start every inactive pool that is marked as autostarted.", changes=True)
 @flag("timing", "tell how long each pool took")
 @click.pass_obj
 def autostart(session: Session, timing: bool) -> None:
@@ -218,5 +221,6 @@ def autostart(session: Session, timing: bool) -> None:
                 sys.stdout.flush()
     session.result({"pools": outcomes})
     if failed:
+        session.states_plan = True
         counts = f"{len(failed)} of {len(outcomes)}"
         raise ClientError(f"{counts} autostarted pools are not active: {', '.join(failed)}")

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 NO_VALUE = "value in virSecretSetValue must not be NULL"
 
 
-@command("secret-define", "Define or modify a secret.", "Failed to set attributes from {file}")
+@command(
+    "secret-define",
+    "Define or modify a secret.",
+    "Failed to set attributes from {file}",
+    changes=True,
+)
 @value("file", "file containing secret attributes in XML", required=True)
 @flag("validate", "validate the XML against the schema")
 @click.pass_obj
@@ -53,7 +58,7 @@ def secret_dumpxml(session: Session, secret: str, xpath: str | None, wrap: bool)
     )
 
 
-@command("secret-set-value", "Set a secret value.", "Failed to set secret value")
+@command("secret-set-value", "Set a secret value.", "Failed to set secret value", changes=True)
 @value("secret", "secret UUID", required=True)
 @value("file", "read secret from file", named_only=True)
 @flag("plain", "read the secret from file without converting from base64")
@@ -182,7 +187,7 @@ def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:
     return wanted == unwanted or has == wanted
 
 
-@command("secret-undefine", "Undefine a secret.", "Failed to delete secret {secret}")
+@command("secret-undefine", "Undefine a secret.", "Failed to delete secret {secret}", changes=True)
 @value("secret", "secret UUID", required=True)
 @click.pass_obj
 def secret_undefine(session: Session, secret: str) -> None:

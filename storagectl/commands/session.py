@@ -38,6 +38,8 @@ class Settings:
         self.quiet = False
         self.timing = False
         self.json = False
+        self.dry_run = False
+        self.verbose = False
         self.interactive = False
         self.ended = False
         self.failure = 1  # the exit status of a command that does not succeed
@@ -50,16 +52,30 @@ class Settings:
 class Session:
     """One run of one command; the next one looks at the machine anew."""
 
-    def __init__(self, settings: Settings, *, json: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        json: bool = False,
+        dry_run: bool = False,
+        verbose: bool = False,
+    ) -> None:
         self.settings = settings
         self.quiet = settings.quiet
         self.json = json
+        self.dry_run = dry_run
+        self.verbose = verbose
         self.has_data_on_stdout = False
         self.document: Document | None = None
         self.config = Config()
+        # whether what was planned counts although the command fails
+        self.states_plan = False
 
     def begin(self, command: str | None) -> None:
-        """Print nothing from now on but a JSON document in the end, where that is asked for."""
+        """Print nothing from now on but a JSON document or a plan in the end, where asked for."""
+        self.command = command or ""
+        if self.dry_run:
+            output.kept = []
         if self.json:
             from storagectl.commands.document import Document
 
@@ -73,7 +89,9 @@ class Session:
         settings = self.settings
         self.system = serves_system(settings.connected_to)
         self.config = load(settings.root, system=self.system)
-        self.host = Host(self.config.time_limits)
+        self.host = (planner() if self.dry_run else Host)(self.config.time_limits)
+        if self.verbose:
+            self.host.heed = output.echo
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
         self.pools = Pools(store, self.host)
 
@@ -105,7 +123,7 @@ class Session:
 
         They stand in the place of what the command prints.
         """
-        if self.document is not None:
+        if self.document is not None and not self.dry_run:
             self.document.result = facts() if callable(facts) else facts
 
     def done(self, words: str, did: str, **facts: object) -> None:
@@ -118,7 +136,7 @@ class Session:
 
     def done_silently(self, did: str, **facts: object) -> None:
         """Tell in JSON what was done by a command that has no words for it."""
-        if self.document is not None:
+        if self.document is not None and not self.dry_run:
             found = {name: fact() if callable(fact) else fact for name, fact in facts.items()}
             self.result({"did": did, **found})
 
@@ -165,7 +183,8 @@ class Session:
 
     def note(self, words: str) -> None:
         """Print a line for who sits at a terminal: no script and no file gets it."""
-        if not self.quiet and sys.stderr.isatty() and output.shows_hints():
+        said = not (self.quiet or self.dry_run)
+        if said and sys.stderr.isatty() and output.shows_hints():
             sys.stdout.flush()
             sys.stderr.write(words + "\n")
 
@@ -186,6 +205,18 @@ class Session:
                 error.action = action
             raise
 
+    def show_plan(self, *, only_stated: bool = False) -> None:
+        """In a dry run, print what was going to be done."""
+        if not self.dry_run or (only_stated and not self.states_plan):
+            return
+        script = self.host.planned(self.command)
+        self.has_data_on_stdout = False
+        if self.document is not None:
+            self.document.result = {"did": "nothing", "script": script}
+        else:
+            output.kept = None
+            output.write(script)
+
     def finish(self, seconds: float, *, succeeded: bool) -> None:
         """End a command's output: with its document, an empty line or the time it took."""
         if self.document is not None:
@@ -193,12 +224,21 @@ class Session:
                 self.document.seconds = seconds
             stream = sys.stderr if self.has_data_on_stdout else sys.stdout
             self.document.end(stream, succeeded=succeeded)
+        elif self.dry_run:
+            output.kept = None
         elif self.has_data_on_stdout or self.settings.ended:
             return
         elif self.settings.timing:
             output.write(f"\n(Time: {output.decimal(seconds * 1000, 3)} ms)\n\n")
         else:
             self.say("")
+
+
+def planner() -> type[Host]:
+    """Return the kind of host that plans."""
+    from storagectl.host.plan import Planner
+
+    return Planner
 
 
 def read_line(ends: bytes) -> bytes | None:

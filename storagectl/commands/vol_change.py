@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STANDARD = "-"
 
 
-@command("vol-delete", "Delete a given vol.", "Failed to delete vol {vol}")
+@command("vol-delete", "Delete a given vol.", "Failed to delete vol {vol}", changes=True)
 @volume_options("vol name, key or path")
 @flag(
     "delete-snapshots",
@@ -49,7 +49,7 @@ def vol_delete(
     session.done(f"Vol {vol} deleted", "deleted", volume=session.volume_before(found))
 
 
-@command("vol-rename", "Rename a vol.", "Failed to rename vol {vol} to {newname}")
+@command("vol-rename", "Rename a vol.", "Failed to rename vol {vol} to {newname}", changes=True)
 @value("vol", "vol name, key or path", required=True)
 @value("newname", "new name of the vol", required=True)
 @value("pool", "pool name or uuid")
@@ -69,6 +69,7 @@ def vol_rename(session: Session, vol: str, newname: str, pool: str | None) -> No
     "vol-resize",
     "Resizes a storage volume. This is safe only for storage volumes not in use by an active"
     " guest.\nSee blockresize for live resizing.",
+    changes=True,
 )
 @value("vol", "vol name, key or path", required=True)
 @value("capacity", "new capacity for the vol, as scaled integer (default bytes)", required=True)
@@ -127,7 +128,7 @@ def window_options(verb: str, preposition: str) -> Callable[[Any], Any]:
     return declare
 
 
-@command("vol-upload", "Upload file contents to a volume")
+@command("vol-upload", "Upload file contents to a volume", changes=True)
 @value("vol", "vol name, key or path", required=True)
 @value("file", "file, - for stdin", required=True)
 @value("pool", "pool name or uuid")
@@ -179,7 +180,7 @@ def vol_upload(
         output.write(verified(mover, found.volume.name))
 
 
-@command("vol-download", "Download volume contents to a file")
+@command("vol-download", "Download volume contents to a file", changes=True)
 @value("vol", "vol name, key or path", required=True)
 @value("file", "file, - for stdout", required=True)
 @value("pool", "pool name or uuid")
@@ -229,7 +230,7 @@ def vol_download(
         file=None if to_stdout else file,
         volume=session.volume(found.volume.name, found.entry.name),
     )
-    if verify and not session.json:
+    if verify and not (session.json or session.dry_run):
         line = verified(mover, found.volume.name)
         if to_stdout:
             sys.stderr.write(line)
@@ -241,6 +242,7 @@ def vol_download(
     "vol-wipe",
     "Ensure data previously on a volume is not accessible to future reads",
     "Failed to wipe vol {vol}",
+    changes=True,
 )
 @volume_options("vol name, key or path")
 @value("algorithm", "perform selected wiping algorithm")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from storagectl.commands.session import Session
 
 
-@command("vol-create", "Create a vol.", "Failed to create vol from {file}")
+@command("vol-create", "Create a vol.", "Failed to create vol from {file}", changes=True)
 @value("pool", "pool name", required=True)
 @value("file", "file containing an XML vol description", required=True)
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
@@ -57,7 +57,7 @@ def vol_create(
     )
 
 
-@command("vol-create-as", "Create a vol.", "Failed to create vol {name}")
+@command("vol-create-as", "Create a vol.", "Failed to create vol {name}", changes=True)
 @value("pool", "pool name", required=True)
 @value("name", "name of the volume", required=True)
 @value(
@@ -136,7 +136,10 @@ def vol_create_as(
 
 
 @command(
-    "vol-create-from", "Create a vol from an existing volume.", "Failed to create vol from {file}"
+    "vol-create-from",
+    "Create a vol from an existing volume.",
+    "Failed to create vol from {file}",
+    changes=True,
 )
 @value("pool", "pool name or uuid", required=True)
 @value("file", "file containing an XML vol description", required=True)
@@ -210,6 +213,7 @@ def vol_create_from(
     "vol-clone",
     "Clone an existing volume within the parent pool.",
     "Failed to clone vol from {vol}",
+    changes=True,
 )
 @value("vol", "vol name, key or path", required=True)
 @value("newname", "clone name", required=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from storagectl.errors import (
     OperationFailed,
     ResourceBusy,
+    StorageError,
     SystemFailure,
     ToolFailed,
     ToolMissing,
@@ -27,6 +28,8 @@ from storagectl.errors import (
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from storagectl.host.bulk import Mover
 
 LABEL = "security.selinux"
 ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -109,11 +112,18 @@ STAGED_SUFFIX = ".part"
 class Host:
     """The machine that storagectl runs on."""
 
+    plans = False
+    """Whether changes are only planned, as in a dry run."""
+
+    device_access = os.O_RDWR
+
     def __init__(self, limits: Mapping[str, float] | None = None) -> None:
         # seconds that the user has configured, by the names of config.TIME_LIMITS
         self.limits = limits or {}
         self.silent: set[str] = set()
         self.inherited: set[int] = set()
+        self.heed: Callable[[list[str]], None] | None = None
+        """heed(argv): told of each command before it runs."""
 
     def query(
         self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
@@ -141,9 +151,48 @@ class Host:
         """
         return self._run(list(argv), ok, limit_s, heard)
 
+    def try_change(self, argv: Sequence[str], *, limit_s: float | None = None) -> None:
+        """Run a tool that alters the machine; that it fails is no error."""
+        with contextlib.suppress(StorageError):
+            self.change(argv, limit_s=limit_s)
+
+    def expect(self, what: str) -> bool:
+        """In a dry run, note that what has been planned makes a folder, a device or the like.
+
+        Returns: whether it is a dry run, where nothing of it can be looked at.
+        """
+        return False
+
+    def expects(self, what: str) -> bool:
+        """Tell whether a dry run has planned to make something, or the folder that it is in."""
+        return False
+
+    def expected_at(self, name: str) -> str:
+        """Return the path of what a dry run has planned under a name."""
+        raise NotImplementedError
+
+    def planned(self, name: str) -> str:
+        """Return what a dry run has planned, as a script; `name` is that of the command."""
+        raise NotImplementedError
+
+    def plan_tries(self, argv: Sequence[str], tries: int) -> None:
+        """In a dry run, plan a command that makes a file and may succeed only later."""
+        raise NotImplementedError
+
+    def plan_with_secret(self, what: str, lines: Sequence[str]) -> None:
+        """In a dry run, plan lines of bash that use a secret as "$secret"."""
+        raise NotImplementedError
+
+    def attempt(self) -> contextlib.AbstractContextManager[None]:
+        """In a dry run, plan nothing of a block that fails."""
+        return contextlib.nullcontext()
+
     @contextlib.contextmanager
-    def secret_file(self, value: bytes) -> Iterator[str]:
-        """Give the path of a file in memory that only the tools run meanwhile have."""
+    def secret_file(self, value: bytes, what: str = "a secret") -> Iterator[str]:
+        """Give the path of a file in memory that only the tools run meanwhile have.
+
+        `what` tells people which secret it is.
+        """
         fd = os.memfd_create("secret")
         try:
             with open(fd, "wb", closefd=False) as stream:
@@ -162,6 +211,8 @@ class Host:
         import subprocess
 
         program = self.find_tool(argv[0])
+        if self.heed is not None:
+            self.heed([program, *argv[1:]])
         with system_errors(f"cannot execute binary {program}"):
             status = subprocess.run([program, *argv[1:]], check=False).returncode
         if status != 0:
@@ -223,6 +274,8 @@ class Host:
         """
         import subprocess
 
+        if self.heed is not None:
+            self.heed(argv)
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -298,6 +351,19 @@ class Host:
         ):
             return stream.read()
 
+    def read_file(self, path: str) -> bytes:
+        """Return the content of a file of ours.  Raises: OSError."""
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            return stream.read()
+
+    def list_folder(self, path: str) -> list[str]:
+        """Return the names in a folder of ours.  Raises: OSError."""
+        return os.listdir(path)
+
+    def is_folder(self, path: str) -> bool:
+        """Tell whether there is a folder at a path."""
+        return os.path.isdir(path)
+
     def addresses(self, name: str) -> set[str]:
         """Return the addresses of a host by name, none where it is not known."""
         import socket
@@ -346,6 +412,12 @@ class Host:
                     os.unlink(temporary)
                 raise
             self.sync_folder(folder)
+
+    def write_secret(self, path: str, value: bytes, what: str, *, old: str | None = None) -> None:
+        """Write a secret's value, in base64; `what` tells people which, `old` where it is kept."""
+        import base64
+
+        self.write_atomic(path, base64.b64encode(value).decode())
 
     def sync_folder(self, folder: str) -> None:
         """Make renames and removals in a folder last."""
@@ -505,7 +577,8 @@ class Host:
         if write:
             path = os.path.realpath(path) if follow else path
             is_block = stat.S_ISBLK(os.lstat(path).st_mode)
-            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_block else 0)
+            access = self.device_access | os.O_EXCL if is_block else os.O_RDWR
+            flags = access | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = open_file(path, flags | os.O_NONBLOCK)
         try:
             mode = os.fstat(fd).st_mode
@@ -522,6 +595,60 @@ class Host:
             yield fd
         finally:
             os.close(fd)
+
+    # Data of volumes, on descriptors that were opened here
+
+    def mover(self, mover: Mover) -> Mover:
+        """Return what moves data on this host, as `mover` would."""
+        return mover
+
+    @contextlib.contextmanager
+    def open_staged(self, path: str) -> Iterator[int]:
+        """Open a file that `staged` has made, for writing."""
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Set a file's size.  Raises: OSError, also for more than the system call can say."""
+        try:
+            os.ftruncate(fd, size)
+        except OverflowError as error:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from error
+
+    def allocate(self, fd: int, length: int, *, keep_size: bool = False) -> None:
+        """Reserve disk space for the first bytes of a file.  Raises: OSError."""
+        from storagectl.host import bulk
+
+        bulk.allocate(fd, 0, length, keep_size=keep_size)
+
+    def reflink(self, source: int, target: int, *, required: bool) -> bool:
+        """Make a file share all blocks of another one.
+
+        Returns: whether it does; where that is `required` it is an OSError if not.
+        """
+        from storagectl.host import bulk
+
+        try:
+            bulk.reflink(source, target)
+        except OSError:
+            if required:
+                raise
+            return False
+        return True
+
+    def complete(self, old: int, new: int, start: int) -> None:
+        """Give a file that has `start` bytes the rest of an old one, and make it last."""
+        from storagectl.host import bulk
+
+        bulk.complete(old, new, start)
+        os.fsync(new)
+
+    def sync(self, fd: int) -> None:
+        """Make what was written to a file last.  Raises: OSError."""
+        os.fsync(fd)
 
     @contextlib.contextmanager
     def disk_locked(self, path: str) -> Iterator[bool]:

@@ -124,3 +124,16 @@ def with_chap(record: str, username: str, password: str) -> str:
     place = next((n for n, line in enumerate(kept) if line.startswith("# END RECORD")), len(kept))
     added = [f"{name} = {value}" for name, value in wanted.items()]
     return "\n".join([*kept[:place], *added, *kept[place:]]) + "\n"
+
+
+def chap_lines(path: str, username: str) -> list[str]:
+    """Return lines of bash that do what `with_chap` does to a record; "$secret" is the password."""
+    import shlex
+
+    dropped = r"/^node\.session\.auth\.\(authmethod\|username\|password\) = /d; /^# END RECORD/d"
+    user = shlex.quote(f"node.session.auth.username = {username}")
+    return [
+        shlex.join(["sed", "--in-place", dropped, path]),
+        f"printf '%s\\n' 'node.session.auth.authmethod = CHAP' {user}"
+        f" \"node.session.auth.password = $secret\" '# END RECORD' >>{shlex.quote(path)}",
+    ]

@@ -7,11 +7,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# The exit status of both for a failure.
+FAILED = 32
+
+# File systems that one driver of the kernel mounts.
+FAMILIES = ({"ext2", "ext3", "ext4"}, {"xfs"}, {"btrfs"}, {"vfat"})
+
 # A guest's disk is not trusted: nothing on it may run or be a device (virsh does the same).
 SAFE_OPTIONS = ("nodev", "nosuid", "noexec")
 
 # The kernel's names where libvirt has others.
 KERNEL_TYPES = {"hfs+": "hfsplus"}
+
+
+def failure(why: str) -> str:
+    """Return what mount(8) prints when the kernel refuses.  Source: util-linux 2.38."""
+    return (
+        f"mount: {why}.\n"
+        "       dmesg(1) may have more information after failed mount system call.\n"
+    )
+
+
+def may_be(type: str | None, found: Sequence[str]) -> bool:
+    """Tell whether a file system of a type may be mounted from what libblkid has found."""
+    family = next((family for family in FAMILIES if type in family), None)
+    return family is None or not family.isdisjoint(found)
 
 
 def mount(source: str, target: str, type: str | None, options: Sequence[str] = ()) -> list[str]:
