@@ -19,10 +19,9 @@ import formats
 
 from storagectl import __version__
 from storagectl.commands import COMMANDS, Flag, Value, find, option_name
-from storagectl.commands.document import code
 from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
-from storagectl.errors import StorageError
+from storagectl.errors import StorageError, code
 from storagectl.pooltypes import POOL_TYPES, PoolType
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.errors import InternalError, OperationInvalid, OperationTimeout, StorageError
+from storagectl.errors import InternalError, OperationInvalid, OperationTimeout, StorageError, code
 from storagectl.host import worker
 from storagectl.pooltypes import POOL_TYPES
 
@@ -134,9 +134,9 @@ def attempt(pools: Pools, name: str) -> str:
     try:
         return STARTED if pools.start_if_inactive(name) else ACTIVE
     except StorageError as error:
-        return "\0".join((FAILED, error.lines()[-1], error.hint))
+        return "\0".join((FAILED, error.lines()[-1], error.hint, code(error)))
     except OSError as error:
-        return "\0".join((FAILED, f"{error.strerror}: '{error.filename}'", ""))
+        return "\0".join((FAILED, f"{error.strerror}: '{error.filename}'", "", "system-failure"))
 
 
 def outcome(name: str, process: worker.Worker, limit_s: float) -> Result:
@@ -144,6 +144,7 @@ def outcome(name: str, process: worker.Worker, limit_s: float) -> Result:
     error: StorageError | None = None
     if state == FAILED:
         error = StorageError(words[0], hint=words[1])
+        error.code = words[2]
     elif not state and process.told_to_end:
         error = OperationTimeout(f"not started within {limit_s:.0f} seconds")
     elif not state:

@@ -29,7 +29,7 @@ class StorageError(Exception):
 
     `action` is the first line ("" for none, None to let the command say it),
     `hint` a last line that tells what would help; where there is none, it is made of
-    `mistyped`.  `code` is what programs know a class by, where that is not its name.
+    `mistyped`.  `code` is what programs know an error by, where that is not the name of its class.
     """
 
     prefix = ""
@@ -54,6 +54,14 @@ class StorageError(Exception):
         shown = [self.action] if self.action else []
         shown.append(self.prefix + self.detail)
         return shown
+
+
+def code(error: StorageError | type[StorageError]) -> str:
+    """Return what programs know an error, or a class of errors, by: `pool-not-found`."""
+    if error.code:
+        return error.code
+    name = error.__name__ if isinstance(error, type) else type(error).__name__
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).removeprefix("-")
 
 
 class ClientError(StorageError):

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from storagectl.commands import output
 from storagectl.commands.hints import hint_of
-from storagectl.errors import StorageError, ToolFailed
+from storagectl.errors import StorageError, ToolFailed, code
 from storagectl.store import warned
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 VERSION = 1
-
-
-def code(kind: type[StorageError]) -> str:
-    """Return the code of a class of errors: `pool-not-found`."""
-    return kind.code or re.sub(r"\B([A-Z])", r"-\1", kind.__name__).lower()
 
 
 def error_facts(error: StorageError) -> dict[str, Any]:
@@ -30,7 +24,7 @@ def error_facts(error: StorageError) -> dict[str, Any]:
     """
     lines = error.lines()
     facts: dict[str, Any] = {
-        "code": code(type(error)),
+        "code": code(error),
         "action": error.action or None,
         "message": "\n".join(lines[1:] if error.action else lines),
         "hint": hint_of(error) or None,

@@ -201,6 +201,7 @@ def vol_download(
     no_progress: bool,
 ) -> None:
     to_stdout = file == STANDARD
+    session.has_data_on_stdout = to_stdout and session.json
     found = session.volumes.find(vol, pool)
     with contextlib.ExitStack() as stack:
         if to_stdout:

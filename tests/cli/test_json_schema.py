@@ -23,9 +23,9 @@ from inprocess import storagectl
 
 from storagectl import events
 from storagectl.commands import COMMANDS
-from storagectl.commands.document import code, error_facts
+from storagectl.commands.document import error_facts
 from storagectl.commands.pool_event import show_as_json
-from storagectl.errors import StorageError, ToolFailed
+from storagectl.errors import StorageError, ToolFailed, code
 from storagectl.model import Source
 from storagectl.pools import Pools
 
@@ -447,6 +447,10 @@ def test_data_on_stdout_is_not_mixed_with_the_document(root: Path) -> None:
     check(document)
     assert document["result"]["file"] is None
     assert document["result"]["verification"]["bytes"] == 5000
+    status, out, err = storagectl(top, "vol-download", "nosuch", "-", "d", "--json")
+    assert (status, out) == (1, "")
+    *_, last = err.splitlines()
+    check(json.loads(last))
 
 
 def test_plain_output_is_what_it_was(root: Path) -> None:
@@ -596,6 +600,15 @@ def test_a_signal_ends_a_command_with_a_document(root: Path) -> None:
     assert (stopped["event"]["pool"]["name"], stopped["event"]["detail"]) == ("d", "Stopped")
     assert (waiting.returncode, err) == (143, "")
     assert ended["error"]["code"] == "interrupted"
+
+
+def test_a_pool_that_does_not_autostart_has_the_code_of_its_error(root: Path) -> None:
+    assert storagectl(root / "root", "pool-autostart", "off").status == 0
+    document = document_of(storagectl(root / "root", "autostart", "--json"))
+    assert document["error"]["code"] == "client-error"
+    (pool,) = (pool for pool in document["result"]["pools"] if pool["name"] == "off")
+    assert pool["error"]["action"].startswith("Failed to autostart storage pool 'off'")
+    assert pool["error"]["code"] == "system-failure"
 
 
 def test_a_tool_that_failed_is_named() -> None:
