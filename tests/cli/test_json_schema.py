@@ -22,7 +22,7 @@ from answers import SCHEMA, check, document_of
 from inprocess import storagectl
 
 from storagectl import events
-from storagectl.commands import COMMANDS
+from storagectl.commands import COMMANDS, find, option_name
 from storagectl.commands.document import error_facts
 from storagectl.commands.pool_event import show_as_json
 from storagectl.errors import StorageError, ToolFailed, code
@@ -370,6 +370,26 @@ def test_answers_are_as_the_schema_says(name: str, root: Path) -> None:
 def test_help_of_every_command(name: str) -> None:
     document = document_of(storagectl(None, name, "--json", "--help"))
     assert document["result"]["text"] == storagectl(None, name, "--help").stdout.removesuffix("\n")
+
+
+def takes_dry_run(name: str) -> bool:
+    found = find(name)
+    assert found is not None
+    return any(option_name(param) == "dry-run" for param in found.params)
+
+
+@pytest.mark.parametrize("name", list(filter(takes_dry_run, COMMANDS)))
+def test_dry_runs_are_as_the_schema_says(name: str, root: Path) -> None:
+    """A dry run answers with a script, or, as a line before the command's own is needed, fails."""
+    found = []
+    for line in LINES[name]:
+        given = words(line, root)
+        document = document_of(storagectl(root / "root", *given, "--json", "--dry-run"))
+        if document["ok"] and name in given and "--print-xml" not in given:
+            found.append(document["result"])
+    assert found
+    for result in found:
+        assert result["did"] == "nothing"
 
 
 def without_times(document: Any) -> Any:
