@@ -177,8 +177,8 @@ class Runner:
                 assert isinstance(after, Volume)
                 self.resize(name, after)
             case plan.DELETED:
-                assert step.volume is not None
-                self.delete(name, step.volume)
+                assert isinstance(step.before, Volume)
+                self.delete(name, step.before)
 
     def resize(self, pool: str, volume: Volume) -> None:
         """Let a volume grow; its blocks are allocated where the plan has more of them."""
@@ -191,11 +191,13 @@ class Runner:
             allocate=volume.allocation > found.volume.allocation,
         )
 
-    def delete(self, pool: str, name: str) -> None:
-        """Delete a volume that nothing uses."""
+    def delete(self, pool: str, volume: Volume) -> None:
+        """Delete a volume that nothing uses, and that is still the one that was planned."""
         from storagectl.backends import files
 
-        found = self.volumes.find(name, pool)
+        found = self.volumes.find(volume.name, pool)
+        if found.volume.extents != volume.extents:
+            raise OperationInvalid(f"volume '{volume.name}' is another one by now")
         self.volumes.require_unreferenced(found)
         if found.volume.type == "file":
             with files.unused(self.pools.host, found.volume):

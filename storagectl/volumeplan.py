@@ -41,6 +41,7 @@ class VolumePlanner:
         """Add the steps, given the volumes that the pool has by name.
 
         With `perhaps` nobody knows yet which it has.
+        Raises: StorageError where the pool as a whole can't be as it is asked for.
         """
         found = []
         for wanted in self.plan.asked:
@@ -56,7 +57,7 @@ class VolumePlanner:
                 found.append(step)
         self.plan.steps += self.in_order(found)
         if self.plan.listed and VOLUMES in self.whole.allowed.prune:
-            self.plan.deletions = list(self.deletions(there))
+            self.plan.deletions = self.deletions(there)
 
     def read(self, wanted: WantedVolume) -> Volume:
         row = POOL_TYPES[self.plan.pool.type]
@@ -182,17 +183,30 @@ class VolumePlanner:
         """Return a path, which may be relative to the pool's target, without links."""
         return os.path.realpath(os.path.join(self.target, path))
 
-    def deletions(self, there: dict[str, Volume]) -> Iterator[Step]:
-        """Yield the deletion of what no file has, overlays first.  Folders are left alone."""
+    def deletions(self, there: dict[str, Volume]) -> list[Step]:
+        """Return the deletion of what no file has, overlays first.  Folders are left alone.
+
+        Raises: OperationInvalid where a volume that stays would lose its name by that.
+        """
         asked = {wanted.name for wanted in self.plan.asked}
-        steps = [
-            Step(DELETED, self.plan.name, name, volume, volume)
+        doomed = [
+            volume
             for name, volume in sorted(there.items())
             if name not in asked and volume.type != "dir"
         ]
-        for step in reversed(self.in_order(steps)):
+        lost = {volume.name: self.backend.names_lost_without(volume) for volume in doomed}
+        for name, others in lost.items():
+            for other in others:
+                if other not in lost:
+                    raise OperationInvalid(
+                        f"volume '{other}' of pool '{self.plan.name}' would lose its name with"
+                        f" volume '{name}'"
+                    )
+        steps = [Step(DELETED, self.plan.name, v.name, before=v, after=v) for v in doomed]
+        steps = self.in_order(steps)[::-1]
+        for step in steps:
             step.after = None
-            yield step
+        return sorted(steps, key=lambda step: len(lost[step.volume or ""]))
 
 
 def same_path(one: str, other: str, folder: str) -> bool:

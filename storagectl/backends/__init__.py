@@ -226,6 +226,10 @@ class Backend:
         """Return the capacity that a volume has after it was resized to that much."""
         return capacity
 
+    def names_lost_without(self, volume: Volume) -> list[str]:
+        """Return the names that other volumes no more have when a volume is deleted."""
+        return []
+
     def grain(self, volume: Volume) -> int:
         """Return the bytes that the capacity of a volume is a multiple of when it is made."""
         return 1

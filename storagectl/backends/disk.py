@@ -424,6 +424,18 @@ class Disk(Backend):
         ):
             raise OperationFailed(f"device '{gone}' of the removed partition is still there")
 
+    def names_lost_without(self, volume: Volume) -> list[str]:
+        """Source: parted, which numbers the logical partitions after a removed one anew."""
+        table = self._table()
+        part = self._find(table, volume.name)
+        if part is None or part.kind not in (parted.LOGICAL, parted.EXTENDED):
+            return []
+        return [
+            os.path.basename(self._node(other.number))
+            for other in table.partitions
+            if other.kind == parted.LOGICAL and other.number > part.number
+        ]
+
     def _require_removable(self, part: Partition) -> None:
         """Refuse a partition that is in use, or that the kernel sees elsewhere."""
         node = self._node(part.number)

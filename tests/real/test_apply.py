@@ -103,6 +103,44 @@ def test_a_disk(ctl: Program, scratch: Scratch) -> None:
     )
 
 
+def test_partitions_keep_their_names_when_others_are_pruned(ctl: Program, scratch: Scratch) -> None:
+    device = scratch.loop(64 * MIB)
+    name = os.path.basename(device)
+    file = scratch.folder / "d.xml"
+
+    def write(*numbers: int) -> None:
+        parts = "".join(
+            f"<volume><name>{name}p{number}</name><capacity unit='M'>{40 if number == 4 else 5}"
+            f"</capacity><target><format type='{'extended' if number == 4 else 'none'}'/></target>"
+            "</volume>"
+            for number in numbers
+        )
+        file.write_text(
+            f"<pool type='disk' build='yes'><name>d</name><source><device path='{device}'/>"
+            f"</source><target><path>/dev</path></target><volumes>{parts}</volumes></pool>"
+        )
+
+    write(1, 2, 3, 4, 5, 6, 7)
+    applied(ctl, file)
+    settled(ctl, "--prune", "volumes", file)
+    write(1, 3, 4, 5, 7)
+    with nothing_changed(ctl.root, [device]):
+        done = ctl.run("apply", "--prune", "volumes", file)
+    assert done.returncode == 1
+    assert f"volume '{name}p7' of pool 'd' would lose its name with volume '{name}p6'" in (
+        done.stderr
+    )
+    write(1, 3, 4, 5)
+    assert applied(ctl, "--prune", "volumes", file) == [
+        *(f"Vol {name}p{number} of pool d deleted" for number in (7, 2, 6)), "3 changes made", ""
+    ]  # fmt: skip
+    settled(ctl, "--prune", "volumes", file)
+    write(1, 3)
+    assert applied(ctl, "--prune", "volumes", file)[:-2] == [
+        f"Vol {name}p{number} of pool d deleted" for number in (5, 4)
+    ]
+
+
 def test_a_disk_with_other_data_is_refused(ctl: Program, scratch: Scratch) -> None:
     """And the definition that it would have replaced is there as before."""
     device, target = scratch.loop(SIZES["ext4"]), scratch.folder / "mnt"

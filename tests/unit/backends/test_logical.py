@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import devices
+from storagectl.backends import SOURCE, devices
 from storagectl.backends.logical import Logical
 from storagectl.errors import (
     ConfigUnsupported,
@@ -89,6 +89,27 @@ def files(tmp_path: Path) -> list[str]:
     for path in paths:
         path.write_bytes(bytes(4 * MIB))
     return [str(path) for path in paths]
+
+
+# What `apply` asks
+
+
+def test_built_is_a_group_that_is_there() -> None:
+    assert make(group())[0].unbuilt() == ""
+    assert make(NO_GROUP)[0].unbuilt() == SOURCE
+    with pytest.raises(OperationFailed):
+        make((lvm.vgs(VG), *said("vgs-foreign")))[0].unbuilt()
+
+
+def test_a_group_that_is_there_is_not_built_again() -> None:
+    backend, host = make(group())
+    backend.build_rest(overwrite=True)
+    assert host.calls == [lvm.vgs(VG)]
+
+
+def test_capacities_are_multiples_of_extents() -> None:
+    backend, _ = make(volumes())
+    assert backend.grain(Volume("inact")) == 4 * MIB
 
 
 # Active or not

@@ -338,6 +338,21 @@ def test_pools_that_share_an_adapter(sysfs: Sysfs) -> None:
 # iSCSI
 
 
+def test_a_vhba_that_was_made_stays_ours_whatever_a_file_leaves_open() -> None:
+    started = fc_pool(managed="yes", parent="scsi_host4")
+    open_pool = fc_pool(managed=None, parent="scsi_host4")
+    assert Scsi(open_pool, FakeHost()).settled_as(started) == started
+    told = fc_pool(managed="no", parent="scsi_host4")
+    assert Scsi(told, FakeHost()).settled_as(started) == told
+    plain = Pool("scsi", "p", "u", Source(adapter=Adapter("scsi_host", name="host0")))
+    assert Scsi(open_pool, FakeHost()).settled_as(plain) == open_pool
+
+
+def test_a_portal_has_its_port_filled_in_as_the_start_does_it() -> None:
+    filled = Iscsi(iscsi_pool(), FakeHost()).settled_as(iscsi_pool())
+    assert filled.source.hosts == [Server("192.0.2.1", 3260)]
+
+
 def iscsi_pool(**changes: Any) -> Pool:
     parts: dict[str, Any] = {"hosts": [Server("192.0.2.1")], "devices": [Device(IQN)]}
     return Pool("iscsi", "p", "abcd-ef", Source(**{**parts, **changes}), "/dev")
