@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import answers
+import jsonschema
 import pytest
 from lxml import etree
 
@@ -70,32 +72,48 @@ def said(document: str) -> Iterator[str]:
 EMPTY = ("source", "target", "features")
 
 
-def parsed() -> Iterator[tuple[str, set[str]]]:
-    """Yield each good document as it is dumped, and what the facts say."""
+def parsed() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each good document as it is dumped, with `pool` or `volume`, and the facts."""
     for text in documents():
         try:
             if b"<pool" in text[:20]:
                 pool = parse_pool(text)
-                yield format_pool(pool), set(values(facts.of_pool(entry(pool))))
+                yield format_pool(pool), "pool", facts.of_pool(entry(pool))
                 continue
             for kind in ("dir", "disk", "logical"):
                 row = POOL_TYPES[kind]
                 volume = parse_volume(text, row, capacity_optional=False)
                 home = entry(POOL.replace(type=kind))
-                yield format_volume(volume, row), set(values(facts.of_volume(volume, home)))
+                yield format_volume(volume, row), "volume", facts.of_volume(volume, home)
         except StorageError:
             continue
 
 
 def test_nothing_is_lost() -> None:
     count = 0
-    for document, known in parsed():
+    for document, _, found in parsed():
         count += 1
+        known = set(values(found))
         for value in said(document):
             number = re.fullmatch(r"0x([0-9a-f]+)", value)
             wanted = {value, str(int(number[1], 16))} if number else {value, value.lstrip("0")}
             assert wanted & known, f"{value}\n{document}\n{sorted(known)}"
     assert count > 300
+
+
+def test_the_schema_has_all_that_facts_can_be() -> None:
+    strictly = answers.strict(answers.SCHEMA)
+    of_kind = {
+        kind: jsonschema.Draft202012Validator(
+            {"$ref": f"#/$defs/{kind}", "$defs": strictly["$defs"]}
+        )
+        for kind in ("pool", "volume")
+    }
+    for document, kind, found in parsed():
+        if kind == "volume" and found["type"] not in ("file", "block", "dir"):
+            continue  # as no volume on the host is
+        error = next(of_kind[kind].iter_errors(found), None)
+        assert error is None, f"{error.json_path}: {error.message}\n{document}"
 
 
 def test_times_and_modes() -> None:
