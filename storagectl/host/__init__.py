@@ -708,6 +708,7 @@ class Host:
                 self._make_alike(fd, path, status)
             yield fd
             os.rename(temporary, path)
+            self.sync_folder(os.path.dirname(path))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
