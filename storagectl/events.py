@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from storagectl.store import Store
 
 LIFECYCLE, REFRESH = TYPES = ("lifecycle", "refresh")
+# Not libvirt's: --list does not show them.
+VOLUME, ALL = OWN_TYPES = ("volume", "all")
 DEFINED, UNDEFINED = "Defined", "Undefined"
 STARTED, STOPPED = "Started", "Stopped"
 CREATED, DELETED = "Created", "Deleted"
@@ -25,16 +27,25 @@ REFRESHED = ""
 # of a pipe, so that one read takes all that waits.  Source: pipe(7), PIPE CAPACITY
 CAPACITY = 65536
 
+# What the names of pipes end with whose readers know of volumes.
+OF_VOLUMES = ".volumes"
+
 
 class Event(NamedTuple):
-    """What happened to a pool.  Source: libvirt 9.0.0 virStoragePoolEventLifecycleType."""
+    """What happened to a pool, or to a volume of it.
+
+    Source: libvirt 9.0.0 virStoragePoolEventLifecycleType.
+    """
 
     pool: str
     uuid: str
     detail: str
+    volume: str | None = None
 
     @property
     def type(self) -> str:
+        if self.volume is not None:
+            return VOLUME
         return LIFECYCLE if self.detail else REFRESH
 
 
@@ -47,17 +58,25 @@ class Events:
 
     def tell(self, pool: Pool, detail: str) -> None:
         """Tell all who listen.  One that does not read misses it, and no change waits for it."""
-        if self.store.host.plans:
-            return
+        self._tell(self._listeners(), [pool.name, pool.uuid, detail])
+
+    def tell_of_volume(self, pool: Pool, detail: str, name: str) -> None:
+        """Tell all who listen for volumes, as `tell`."""
+        names = [path for path in self._listeners() if path.endswith(OF_VOLUMES)]
+        self._tell(names, [pool.name, pool.uuid, detail, name])
+
+    def _listeners(self) -> list[str]:
         try:
-            names = os.listdir(self.folder)
+            return os.listdir(self.folder)
         except OSError:
-            return
-        if not names:
+            return []
+
+    def _tell(self, names: list[str], words: list[str]) -> None:
+        if not names or self.store.host.plans:
             return
         import json
 
-        line = json.dumps([pool.name, pool.uuid, detail]).encode() + b"\n"
+        line = json.dumps(words).encode() + b"\n"
         for name in names:
             with contextlib.suppress(OSError):
                 self._write(os.path.join(self.folder, name), line)
@@ -75,10 +94,10 @@ class Events:
             os.close(fd)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Listener]:
-        """Hear all that is told from now on."""
+    def listening(self, *, volumes: bool = False) -> Iterator[Listener]:
+        """Hear all that is told from now on, of volumes where that is asked for."""
         self.store.make_folders(self.folder)
-        path = os.path.join(self.folder, str(os.getpid()))
+        path = os.path.join(self.folder, f"{os.getpid()}{OF_VOLUMES if volumes else ''}")
         unheard = os.path.join(self.store.run, f"events-{os.getpid()}")
         with system_errors(f"cannot create '{path}'"):
             with contextlib.suppress(FileNotFoundError):
@@ -103,11 +122,19 @@ class Listener:
 
     def events(self, deadline: float | None) -> Iterator[Event]:
         """Give each event when it happens, until a time of time.monotonic()."""
-        import json
         import select
 
         while deadline is None or time.monotonic() < deadline:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if select.select([self.fd], [], [], left)[0]:
-                for line in os.read(self.fd, CAPACITY).splitlines():
-                    yield Event(*json.loads(line))
+            select.select([self.fd], [], [], left)
+            yield from self.read()
+
+    def read(self) -> list[Event]:
+        """Return what has been told since the last time, without waiting."""
+        import json
+
+        try:
+            data = os.read(self.fd, CAPACITY)
+        except BlockingIOError:
+            return []
+        return [Event(*json.loads(line)) for line in data.splitlines()]

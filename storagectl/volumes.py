@@ -173,6 +173,7 @@ class Volumes:
                 self._require_known_files(volume.name, path, allowed=allow_backing)
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume")(volume, metadata=metadata)
+            self.pools.events.tell_of_volume(entry.pool, events.CREATED, volume.name)
 
     def create_from(
         self,
@@ -200,6 +201,7 @@ class Volumes:
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, mover, metadata=metadata, reflink=reflink
                 )
+            self.pools.events.tell_of_volume(entry.pool, events.CREATED, volume.name)
 
     def linked(self, source: Found, name: str) -> Volume:
         """Return the definition of a volume that reads from another one what it has not itself."""
@@ -264,6 +266,7 @@ class Volumes:
             with self._layout(entry.backend):
                 require_unmoved(found)
                 method(found.volume)
+            self.pools.events.tell_of_volume(entry.pool, events.DELETED, found.volume.name)
 
     @contextlib.contextmanager
     def _layout(self, backend: Backend) -> Iterator[None]:
@@ -328,6 +331,8 @@ class Volumes:
                 require_unmoved(found)
                 rename(found.volume, name)
             self.pools.events.tell(entry.pool, events.REFRESHED)
+            self.pools.events.tell_of_volume(entry.pool, events.DELETED, found.volume.name)
+            self.pools.events.tell_of_volume(entry.pool, events.CREATED, name)
 
     def require_unreferenced(self, found: Found) -> None:
         """Refuse a volume whose path a pool's definition or another volume has."""

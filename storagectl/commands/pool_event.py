@@ -14,6 +14,7 @@ from storagectl.errors import ClientError
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
+    from storagectl.watching import Watcher
 
 # milliseconds are an int.  Source: libvirt 9.0.0 vshCommandOptTimeoutToMs
 LONGEST_TIMEOUT_S = (2**31 - 1) // 1000
@@ -21,7 +22,7 @@ LONGEST_TIMEOUT_S = (2**31 - 1) // 1000
 
 @command("pool-event", "List event types, or wait for storage pool events to occur")
 @value("pool", "filter by storage pool name or uuid")
-@value("event", "which event type to wait for")
+@value("event", "which event type to wait for: one of --list, volume, or all")
 @flag("loop", "loop until timeout or interrupt, rather than one-shot")
 @value("timeout", "timeout seconds", number=True)
 @flag("list", "list valid event types")
@@ -42,7 +43,7 @@ def pool_event(
         return
     if event is None:
         raise ClientError("either --list or --event <type> is required")
-    if event not in events.TYPES:
+    if event not in (*events.TYPES, *events.OWN_TYPES):
         raise ClientError(f"unknown event type {event}")
     if timeout is not None and not 0 < timeout <= LONGEST_TIMEOUT_S:
         raise ClientError(
@@ -53,9 +54,9 @@ def pool_event(
     ended = "received"
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        with session.pools.events.listening() as listener:
-            for heard in listener.events(deadline):
-                if heard.type != event or uuid not in (None, heard.uuid):
+        with session.pools.events.listening(volumes=event in events.OWN_TYPES) as listener:
+            for heard in source(session, listener, event, uuid).events(deadline):
+                if event not in (heard.type, events.ALL) or uuid not in (None, heard.uuid):
                     continue
                 if session.json:
                     show_as_json(heard)
@@ -76,6 +77,17 @@ def pool_event(
         raise click.exceptions.Exit(1)
 
 
+def source(
+    session: Session, listener: events.Listener, event: str, uuid: str | None
+) -> events.Listener | Watcher:
+    """Return what gives the events: for volumes that is also the kernel."""
+    if event in events.TYPES:
+        return listener
+    from storagectl.watching import Watcher
+
+    return Watcher(session.pools, listener, uuid)
+
+
 def show(event: events.Event, *, timestamp: bool) -> None:
     """Print an event, at once: a script may wait for it."""
     now = ""
@@ -84,6 +96,8 @@ def show(event: events.Event, *, timestamp: bool) -> None:
 
         now = f"{datetime.now(UTC):%F %T.%f}"[:-3] + "+0000: "
     detail = f": {event.detail}" if event.detail else ""
+    if event.volume is not None:
+        detail += f" {output.visible(event.volume)}"
     output.write(f"{now}event '{event.type}' for storage pool {event.pool}{detail}\n")
     sys.stdout.flush()
 
@@ -98,6 +112,7 @@ def show_as_json(event: events.Event) -> None:
         "type": event.type,
         "detail": event.detail or None,
         "pool": {"name": event.pool, "uuid": event.uuid},
+        "volume": event.volume,
         "time": f"{datetime.now(UTC):%FT%T.%f}Z",
     }
     sys.stdout.write(line({"command": "pool-event", "event": facts}))

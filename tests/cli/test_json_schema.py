@@ -497,11 +497,13 @@ def test_sources(name: str) -> None:
 def test_events(capsys: pytest.CaptureFixture[str]) -> None:
     show_as_json(events.Event("d", UUID, events.STARTED))
     show_as_json(events.Event("d", UUID, events.REFRESHED))
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
-    for document in (first, second):
+    show_as_json(events.Event("d", UUID, events.CREATED, "v"))
+    first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
+    for document in (first, second, third):
         check(document)
     assert (first["event"]["type"], first["event"]["detail"]) == ("lifecycle", "Started")
     assert (second["event"]["type"], second["event"]["detail"]) == ("refresh", None)
+    assert (third["event"]["type"], third["event"]["volume"]) == ("volume", "v")
 
 
 def test_results_tell_what_was_done(root: Path) -> None:
