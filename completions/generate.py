@@ -90,7 +90,7 @@ def words() -> dict[str, list[str]]:
         "auth-type": ["chap"],
         "uri": ["storage:///system", "storage:///session"],
         "command": [*COMMANDS, *(group.keyword for group in GROUPS)],
-        "event": list(events.TYPES),
+        "event": [*events.TYPES, *events.OWN_TYPES],
         "pool-type": list(served),
         "source-type": searched,
         "pool-format": unique(word for formats in served.values() for word in formats),

@@ -79,7 +79,7 @@ _storagectl_words() { # KIND: prints the words that are known beforehand
         auth-type) echo 'chap' ;;
         uri) echo 'storage:///system storage:///session' ;;
         command) echo 'apply autostart cd connect doctor echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl' ;;
-        event) echo 'lifecycle refresh' ;;
+        event) echo 'lifecycle refresh volume all' ;;
         pool-type) echo 'dir fs netfs logical disk iscsi scsi mpath' ;;
         source-type) echo 'netfs logical iscsi' ;;
         pool-format) echo 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun' ;;

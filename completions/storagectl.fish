@@ -208,7 +208,7 @@ function __storagectl_words --argument-names kind
         case command
             printf '%s\n' apply autostart cd connect doctor echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl
         case event
-            printf '%s\n' lifecycle refresh
+            printf '%s\n' lifecycle refresh volume all
         case pool-type
             printf '%s\n' dir fs netfs logical disk iscsi scsi mpath
         case source-type

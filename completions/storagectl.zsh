@@ -139,7 +139,7 @@ _storagectl_tables() {
         auth-type 'chap'
         uri 'storage:///system storage:///session'
         command 'apply autostart cd connect doctor echo exit find-storage-pool-sources find-storage-pool-sources-as help import pool-autostart pool-build pool-capabilities pool-create pool-create-as pool-define pool-define-as pool-delete pool-destroy pool-dumpxml pool-edit pool-event pool-exists pool-info pool-list pool-name pool-refresh pool-start pool-stop pool-undefine pool-uuid pool-used-by pwd quit secret-define secret-dumpxml secret-get-value secret-list secret-set-value secret-undefine status uri vol-clone vol-create vol-create-as vol-create-from vol-delete vol-download vol-dumpxml vol-exists vol-info vol-key vol-list vol-name vol-path vol-pool vol-rename vol-resize vol-upload vol-used-by vol-wipe host secret pool volume storagectl'
-        event 'lifecycle refresh'
+        event 'lifecycle refresh volume all'
         pool-type 'dir fs netfs logical disk iscsi scsi mpath'
         source-type 'netfs logical iscsi'
         pool-format 'auto ext2 ext3 ext4 ufs iso9660 udf gfs gfs2 vfat hfs+ xfs ocfs2 vmfs btrfs nfs glusterfs cifs unknown lvm2 dos dvh gpt mac bsd pc98 sun'

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +100,29 @@ def run(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "error:" not in done.stderr, done.stderr
     return done
+
+
+def heard(script: str, folder: Path, root: Path, happen: Callable[[], None]) -> str:
+    """Run an example that hands each event to `logger`, let things happen until it has some.
+
+    Returns: what the logger was given.
+    """
+    place = folder / "heard"
+    place.write_text("")
+    waiting = subprocess.Popen(
+        ["bash", "-c", filled_in(script, {"logger": f"echo >>{place}"})],
+        env=environment(folder, root), start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not place.read_text() and time.monotonic() < deadline:
+            happen()
+            time.sleep(0.2)
+        return place.read_text()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(waiting.pid, signal.SIGTERM)
+        waiting.wait(30)
 
 
 def environment(folder: Path, root: Path) -> dict[str, str]:

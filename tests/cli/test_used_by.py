@@ -230,6 +230,6 @@ def test_kernel_threads_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(pid: int) -> Any:
         raise PermissionError
 
-    threads = [pid for pid in users.pids() if not Path(f"/proc/{pid}/cmdline").read_bytes()]
+    threads = [pid for pid in users.pids() if not users.is_program(pid)]
     monkeypatch.setattr(users, "pids", lambda: [*threads, os.getppid()])
     assert users.processes(refuse) == ([], 1)

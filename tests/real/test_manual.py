@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import shutil
-import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import manual
@@ -174,23 +172,21 @@ def test_the_way_of_arguments(ctl: Program, work: Path, images: Path) -> None:
 
 def test_events(scratch: Scratch, ctl: Program, work: Path, images: Path) -> None:
     """EVENTS: what waits there is told of what another process does."""
-    heard = work / "heard"
-    (script,) = examples("storagectl.1", "EVENTS", "SH")
-    script = manual.filled_in(script, {"logger": f"echo >>{heard}"})
-    waiting = subprocess.Popen(
-        ["bash", "-c", script], env=manual.environment(work, ctl.root), start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (heard.exists() and heard.read_text()) and time.monotonic() < deadline:
-            ctl.ok("pool-define-as", "other", "dir", "--target", scratch.folder / "other")
-            ctl.ok("pool-undefine", "other")
-            time.sleep(0.2)
-        assert "for storage pool other: " in heard.read_text()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(waiting.pid, 15)
-        waiting.wait(30)
+
+    def happen() -> None:
+        ctl.ok("pool-define-as", "other", "dir", "--target", scratch.folder / "other")
+        ctl.ok("pool-undefine", "other")
+
+    lines, documents = examples("storagectl.1", "EVENTS", "SH")
+    assert "for storage pool other: " in manual.heard(lines, work, ctl.root, happen)
+
+    def make() -> None:
+        (images / "by-hand").touch()
+        (images / "by-hand").unlink()
+        happen()
+
+    first = manual.heard(documents, work, ctl.root, make).splitlines()[0]
+    assert json.loads(first)["event"]["pool"]["name"] in ("images", "other")
 
 
 def test_json(ctl: Program, work: Path, images: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -142,6 +143,16 @@ def test_scripts(scratch: Scratch, ctl: Program, work: Path) -> None:
     done = manual.run([block("storagectl pool-exists")], places, work, ctl.root)
     assert "no such pool" in done.stdout
     assert ctl.ok("-q", "pool-list", "--all").strip() == ""
+
+
+def test_events(ctl: Program, work: Path, images: Path) -> None:
+    def happen() -> None:
+        (images / "by-hand").touch()
+        ctl.ok("pool-refresh", "images")
+        (images / "by-hand").unlink()
+
+    text = manual.heard(block("storagectl pool-event"), work, ctl.root, happen)
+    assert json.loads(text.splitlines()[0])["event"]["pool"]["name"] == "images"
 
 
 def test_json(ctl: Program, work: Path, images: Path) -> None:
