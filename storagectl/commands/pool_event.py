@@ -58,11 +58,11 @@ def pool_event(
             for heard in source(session, listener, event, uuid).events(deadline):
                 if event not in (heard.type, events.ALL) or uuid not in (None, heard.uuid):
                     continue
+                received += 1
                 if session.json:
                     show_as_json(heard)
                 else:
                     show(heard, timestamp=timestamp)
-                received += 1
                 if not loop:
                     break
             else:
