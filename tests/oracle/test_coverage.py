@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from storagectl.commands import COMMANDS, find, option_name
+from storagectl.commands import COMMANDS, DRY_RUN, find, option_name
 from storagectl.commands.options import OPTIONS, read_options
 from storagectl.commands.reader import read, split
 from storagectl.errors import UsageError
@@ -151,6 +151,17 @@ NOT_COMPARED |= {
     f"{words} {how}": OWN
     for command, options in OWN_COMMANDS.items()
     for words in (command, *(f"{command} {option}" for option in options.split()))
+    for how in ("succeeds", "fails")
+}
+
+
+NOT_COMPARED |= {
+    f"{command} --{DRY_RUN} {how}": OWN for command in COMMANDS for how in ("succeeds", "fails")
+    if any(option_name(param) == DRY_RUN for param in getattr(find(command), "params", []))
+}  # fmt: skip
+NOT_COMPARED |= {
+    f"{PROGRAM} --{option} {how}": OWN
+    for option in (DRY_RUN, "verbose")
     for how in ("succeeds", "fails")
 }
 
