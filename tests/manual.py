@@ -61,7 +61,7 @@ def blocks(text: str) -> list[str]:
 
 def is_shell(block: str) -> bool:
     """Tell whether a block is for a shell; others are documents or configuration."""
-    return block.lstrip()[:1] not in ("<", "[", "#")
+    return not re.match(r"[<\[#]|[\w-]+ = ", block)
 
 
 def documents(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -251,3 +252,18 @@ def test_doctor(ctl: Program, work: Path) -> None:
     title = "WHY A POOL DOES NOT START"
     done = manual.run(examples("storagectl.1", title, "SH"), {}, work, ctl.root)
     assert done.stdout.count("Nothing is wrong with 1 pool\n") == 2
+
+
+def test_configuration(ctl: Program) -> None:
+    """The configuration files of the page and of the README are ones that are accepted."""
+    readme = (manual.ROOT / "README.md").read_text()
+    found = re.findall(r"^```toml\n(.*?)^```$", readme, re.M | re.S)
+    found += [b for b in manual.blocks(manual.page("storagectl.1")) if b.startswith("confirm = ")]
+    assert len(found) == 2
+    file = ctl.root / "etc/storagectl/config.toml"
+    file.parent.mkdir(parents=True)
+    for text in found:
+        file.write_text(text)
+        assert ctl.run("pool-list").returncode == 0
+    file.write_text("confirm = 3\n")
+    assert "confirm" in ctl.refused("pool-list")
