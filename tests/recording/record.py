@@ -184,7 +184,7 @@ def environment(home: Path, program: Path | None) -> dict[str, str]:
     return {
         "HOME": str(home), "PATH": ":".join(paths), "TERM": "xterm-256color", "LANG": "C.UTF-8",
         "USER": "you", "CHECKOUT": str(ROOT), "PYTHON": sys.executable,
-        "STORAGECTL_ROOT": str(home / "state"), "EDITOR": "true",
+        "LIBVIRT_DEFAULT_URI": "storage:///session",  # below the home folder, also for root
     }  # fmt: skip
 
 
@@ -213,7 +213,6 @@ def record(
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where the recordings go")
-    parser.add_argument("--only", metavar="WORD", default="", help="scenes with this in their name")
     parser.add_argument("--columns", type=int, default=100)
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--typing", type=float, default=0.0, help="seconds for each key")
@@ -221,11 +220,8 @@ def main() -> int:
         "--checkout", action="store_true", help="do not install: the program of this checkout"
     )
     given = parser.parse_args()
-    wanted = [
-        path
-        for path in scenes()
-        if given.only in path.name and not (given.checkout and "install" in path.name)
-    ]
+    # each goes on where the one before has ended
+    wanted = [path for path in scenes() if not (given.checkout and "install" in path.name)]
     program = Path(sys.executable) if given.checkout else None
     with tempfile.TemporaryDirectory(prefix="first-hour-") as home:
         try:
