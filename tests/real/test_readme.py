@@ -164,6 +164,19 @@ def test_json(ctl: Program, work: Path, images: Path) -> None:
     assert done.stdout == f"{images}/web.img\nother\n"
 
 
+def test_dry_run(ctl: Program, work: Path, images: Path) -> None:
+    if shutil.which("qemu-img") is None:
+        pytest.skip("qemu-img is not installed")
+    ctl.ok("vol-create-as", "images", "web.img", "1M")
+    content = os.urandom(MIB)
+    (images / "web.img").write_bytes(content)
+    done = manual.run([block("storagectl vol-clone web.img copy.img")], {}, work, ctl.root)
+    assert "What vol-clone would do" in done.stdout
+    assert (images / "copy.img").read_bytes() == content
+    assert re.search(r"^\+ \S*/qemu-img create -f qcow2 ", done.stderr, re.M)
+    assert ctl.names("images") == ["copy.img", "new.qcow2", "web.img"]
+
+
 def test_several_commands(ctl: Program, work: Path, images: Path) -> None:
     for name in ("a.img", "b.img"):
         ctl.ok("vol-create-as", "images", name, "1M")
