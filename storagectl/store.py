@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import time
 from functools import lru_cache
@@ -39,6 +40,7 @@ REGISTRY = ".storagectl-registry"  # no pool may have such names
 LAYOUTS = ".storagectl-layout"
 LOCK_WAIT_S = 30.0
 LOCK_POLL_S = 0.02
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 NOTICE = """\
 <!--
 Written by storagectl, which replaces this file: change it with
@@ -270,8 +272,12 @@ warned: list[str] = []
 
 
 def warn(text: str) -> None:
-    """Tell on stderr about a file of ours that is of no use; the command goes on."""
-    sys.stderr.write(f"warning: {text}\n")
+    """Tell on stderr about a file of ours that is of no use; the command goes on.
+
+    A file may be called anything: control characters are shown as \\xNN.
+    """
+    shown = CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    sys.stderr.write(f"warning: {shown}\n")
     warned.append(text)
 
 

@@ -214,6 +214,11 @@ def test_what_others_made(shell: Shell) -> None:
             stream.write(b"x" * (4 * MiB))
             os.fsync(stream.fileno())
         assert "4.00 MiB" in shell.ok("vol-info", "thin", "p")
+        shown = shell.ok("status", "p")
+        for device in (one, two):
+            assert f"\n  {device}  124.0 MiB\n" in shown
+        for name in ("stripe 4.0 MiB", "raid_rimage_0", "pool_tdata", ". free "):
+            assert name in shown
         shell.ok("vol-resize", "thin", "80M", "--pool", "p")
         assert "thin pool 'pool' has 12582912 bytes left" in shell.fails("vol-wipe", "thin", "p")
         shell.ok("vol-create-as", "p", "mine", "32M", "--allocation", "0")
@@ -283,6 +288,7 @@ def test_missing_device(shell: Shell) -> None:
         for command in ("pool-start", "pool-delete"):
             assert "is not complete: 1 of its devices is missing" in shell.fails(command, "p")
         assert shell.state("p") == "inactive"
+        assert "lacks 1 of its devices" in shell.run("doctor", "p").stdout
         assert groups() == [group]
         # on the device that is left, so others can use it
         run("vgchange", "-ay", "--activationmode", "partial", group)
@@ -357,12 +363,17 @@ def test_foreign_and_exported(shell: Shell) -> None:
         run("vgexport", group)
         for command in ("pool-start", "pool-delete"):
             assert "is exported" in shell.fails(command, "p")
+        found = shell.run("doctor", "p")
+        assert (found.status, found.stderr) == (1, "")
+        assert f"    mend: vgimport {group}\n" in found.stdout
         run("vgimport", group)
+        assert "Nothing is wrong with 1 pool" in shell.ok("doctor", "p")
         run("vgchange", "-y", "--systemid", "elsewhere", group)
         config = ("--config", 'global{system_id_source="lvmlocal"} local{system_id="elsewhere"}')
         try:
             for command in ("pool-start", "pool-delete"):
                 assert "belongs to another machine" in shell.fails(command, "p")
+            assert "belongs to another machine" in shell.run("doctor", "p").stdout
             shell.ok("pool-list", "--all")
         finally:
             run("vgchange", *config, "-y", "--systemid", "", group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -325,6 +326,11 @@ def test_mpath_life(shell: LabShell, tmp_path: Path) -> None:
         name = f"dm-{minor}"
         assert shell.volumes("p") == {name: found.device}
         assert shell.capacity("p") == 64 * MiB
+        shown = shell.ok("status", "p")
+        for path in found.paths:
+            node = os.path.basename(path)
+            assert re.search(rf"^    {node} +\d+:\d+:\d+:\d+ +active$", shown, re.M), shown
+        assert "Nothing is wrong with 1 pool" in shell.ok("doctor", "p")
         refuses_changes(shell, "p", name)
         round_trip(shell, "p", name, tmp_path)
 

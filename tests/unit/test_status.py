@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import pytest
+from fakehost import FakeHost
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from storagectl.backends import Layout, Path, PoolState, Range
+from storagectl.backends import Layout, Path, PoolState, Range, devices
+from storagectl.backends.mpath import Multipath
 from storagectl.commands import output, picture
 from storagectl.commands import status as status_command
 from storagectl.commands.picture import PLAIN, Paper
 from storagectl.model import Adapter, BackingStore, Device, Host, Pool, Source, Volume
-from storagectl.status import BROKEN, INACTIVE, RUNNING, Link, PoolStatus, chains, source_words
+from storagectl.pools import Pools
+from storagectl.status import (
+    BROKEN,
+    INACTIVE,
+    RUNNING,
+    Link,
+    PoolStatus,
+    chains,
+    examine,
+    source_words,
+)
+from storagectl.store import Store
+from storagectl.tools import parted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -313,3 +329,76 @@ def test_of_too_many_pools_those_in_trouble_stay() -> None:
 def test_plain_paper_has_no_limit() -> None:
     assert PLAIN.plain
     assert PLAIN.width > 5000
+
+
+# Pools on a host that answers from a script
+
+
+def pools_of(tmp_path: FilePath, host: FakeHost, *pools: Pool) -> Pools:
+    store = Store(host, str(tmp_path))
+    for pool in pools:
+        store.define(pool)
+        store.mark_started(pool)
+    return Pools(store, host)
+
+
+def uuid(number: int) -> str:
+    return f"{number}1111111-1111-4111-8111-111111111111"
+
+
+def test_a_tool_that_fails_breaks_its_own_pool_only(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nonexistent")
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    disk = Pool("disk", "disk", uuid(1), Source(devices=[Device(str(image))]), "/dev")
+    mpath = Pool("mpath", "maps", uuid(2), target="/dev/mapper")
+    plain = Pool("dir", "plain", uuid(3), target=str(tmp_path))
+    monkeypatch.setattr(Multipath, "is_active", lambda _: True)
+    with FakeHost(
+        (parted.print_table(str(image)), "Error: \x1b[31mno\nsuch disk\n", 1),
+        (["dmsetup", "ls", "--target", "multipath"], "No devices found\n", 0),
+        (["dmsetup", "status", "--target", "multipath"], "No devices found\n", 0),
+        (["dmsetup", "ls", "--target", "multipath"], "No devices found\n", 0),
+    ) as host:
+        found = examine(pools_of(tmp_path / "root", host, disk, mpath, plain), maps=True)
+    assert [(one.name, one.state) for one in found] == [
+        ("disk", BROKEN), ("maps", RUNNING), ("plain", RUNNING),
+    ]  # fmt: skip
+    assert "\n" not in found[0].why
+    assert found[0].why.endswith("no such disk")
+    assert found[1].paths == {}
+    assert not found[1].divides
+    assert "\x1b" not in status_command.plain(found)
+
+
+def test_a_disk_is_measured_and_drawn(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nonexistent")
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    fixture = FilePath(__file__).parent / "tools/fixtures/parted/gpt-holes.json"
+    table = json.loads(fixture.read_text())["stdout"]
+    disk = Pool("disk", "disk", uuid(1), Source(devices=[Device(str(image))]), "/dev")
+    answer = (parted.print_table(str(image)), table, 0)
+    with FakeHost(answer, answer, answer) as host:
+        (found,) = examine(pools_of(tmp_path / "root", host, disk), volumes=True, maps=True)
+    known = parted.parse_table(table)
+    assert found.measured is not None
+    assert found.measured.allocation == sum(part.end - part.start for part in known.partitions)
+    assert found.links is not None
+    assert len(found.links) == len(known.partitions)
+    drawn = status_command.plain([found]).splitlines()
+    row = drawn.index(f"  {image}  {picture.size(known.size)}") + 1
+    assert set("12.") <= set(drawn[row])
+
+
+def test_a_server_that_is_gone_is_inaccessible(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool("dir", "nas", uuid(1), target=str(tmp_path))
+    pools = pools_of(tmp_path / "root", FakeHost(), pool)
+    monkeypatch.setattr(FakeHost, "responds", lambda *_: False)
+    (found,) = examine(pools, volumes=True, maps=True)
+    assert (found.state, found.measured, found.links) == ("inaccessible", None, None)
+    assert found.why.endswith(f"'{tmp_path}' does not answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -39,6 +40,18 @@ def pool(name: str = "d1", number: int = 1, target: str = "/srv/d1") -> Pool:
 
 
 # Where things are
+
+
+def test_a_warning_does_not_act_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "etc/storagectl/storage"
+    folder.mkdir(parents=True)
+    (folder / "e\x1b[31m\x9bvil.xml").write_text("<pool")
+    assert Store(Host(), str(tmp_path)).definition("e\x1b[31m\x9bvil") is None
+    shown = capsys.readouterr().err
+    assert r"e\x1b[31m\x9bvil.xml" in shown
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
 
 
 def test_folders_below_a_root() -> None:
