@@ -122,9 +122,19 @@ def _of_document(store: Store, name: str, error: Unusable) -> Trouble:
         new = f"{path}.unused" if os.path.exists(new) else new
         what = f"'{path}' is called after another pool than '{error.other}', which it defines"
         return Trouble(ERROR, "definition-misnamed", what, ("mv", path, new))
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     what = f"the definition '{path}' is broken: {why}"
-    return Trouble(ERROR, "definition-broken", what, (editor, path))
+    return Trouble(ERROR, "definition-broken", what, (*editor(), path))
+
+
+def editor() -> list[str]:
+    """Return the words of the user's editor."""
+    import shlex
+
+    wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        return shlex.split(wanted) or ["vi"]
+    except ValueError:
+        return [wanted]
 
 
 def of_pool(pools: Pools, entry: Entry) -> Iterator[Trouble]:

@@ -149,8 +149,10 @@ def of_device(device: str, name: str, *, file: bool = False) -> Iterator[Trouble
 def of_file_system(pool: FileSystem) -> Iterator[Trouble]:
     """Yield what keeps the device of an fs pool from being mounted."""
     device, name, wanted = pool.device, pool.pool.name, pool.pool.source.format
+    top = pool.top_mount()
     try:
-        devices.require_unused(pool.host, device)
+        if top is None or not pool.is_source(top):
+            devices.require_unused(pool.host, device)
     except ResourceBusy as busy:
         user = busy.detail.partition(" is in use: ")[2]
         mounted = user.removeprefix("mounted on ")

@@ -243,6 +243,6 @@ def test_a_resized_terminal_is_drawn_anew_at_once(root: Path) -> None:
     terminal.read_until("Ctrl-C ends")
     assert " free of " not in terminal.shown
     termios.tcsetwinsize(terminal.slave, (24, 200))
-    terminal.read_until(" free of ", 10)
+    terminal.read_until(" free of ")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130

@@ -16,6 +16,7 @@ from storagectl.errors import OperationFailed, PoolNotFound, ToolMissing
 from storagectl.model import Adapter, Auth, Device, Permissions, Pool, SecretDefinition, Source
 from storagectl.model import Host as Server
 from storagectl.pools import Pools
+from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Store
 from storagectl.tools import blkid, iscsiadm, lvm, parted
 
@@ -465,7 +466,7 @@ def test_a_server_that_needs_a_secret(tmp_path: Path, monkeypatch: pytest.Monkey
 # Our own files
 
 
-def test_definitions_that_are_broken(tmp_path: Path) -> None:
+def test_definitions_that_are_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pools = pools_of(tmp_path, dir_pool(tmp_path), dir_pool(tmp_path / "root", "e", "2"))
     config = Path(pools.store.config)
     (config / "bad.xml").write_text("<pool")
@@ -481,6 +482,10 @@ def test_definitions_that_are_broken(tmp_path: Path) -> None:
          ("mv", f"{config}/other.xml", f"{config}/other.xml.unused")),
     ]  # fmt: skip
     assert report.pools == ("bad", "d", "f", "other")
+    monkeypatch.setenv("EDITOR", "ed -s")
+    assert doctor.examine(pools, "bad").findings[0].trouble.command[:2] == ("ed", "-s")
+    monkeypatch.setenv("VISUAL", "it's")
+    assert doctor.examine(pools, "bad").findings[0].trouble.command[0] == "it's"
     assert codes(doctor.examine(pools, "bad")) == [("bad", "error", "definition-broken")]
     assert doctor.examine(pools, "d").findings == ()
     with pytest.raises(PoolNotFound):
@@ -594,3 +599,24 @@ def test_what_fails_otherwise_is_a_finding_too(
     assert (found.trouble.code, found.trouble.what) == (
         "not-readable", "operation failed: parted is ill",
     )  # fmt: skip
+
+
+def test_a_device_that_is_mounted_where_it_belongs_is_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = fs_pool(tmp_path)
+    target, device = pool.target, pool.source.devices[0].path
+    monkeypatch.setattr(devices, "user_of_file", lambda _: f"mounted on {target}")
+    line = f"36 35 7:9 / {target} rw - ext4 {device} rw\n"
+    with Host(finds(pool, "ext4"), files={"/proc/self/mountinfo": line}) as host:
+        assert list(load(pool, host).troubles(active=False)) == []
+
+
+@pytest.mark.parametrize("kind", [row.name for row in POOL_TYPES.values() if row.module])
+def test_every_tool_that_a_type_needs_has_a_package_everywhere(kind: str) -> None:
+    formats = POOL_TYPES[kind].pool_formats or (None,)
+    for format in formats:
+        source = Source(hosts=[Server("h")], devices=[Device("/d")], dir="/x", format=format)
+        for tool in load(Pool(kind, "p", "u", source, "/t"), Host()).needs().tools:
+            words = packages.everywhere(tool)
+            assert words.count(":") == len(packages.DISTRIBUTIONS), tool
