@@ -102,11 +102,11 @@ function __storagectl_options --argument-names command
         case pool-capabilities
             printf '%s\n' json:flag verbose:flag
         case pool-create
-            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag dry-run:flag json:flag verbose:flag
+            printf '%s\n' file:file build:flag no-overwrite:flag overwrite:flag if-inactive:flag dry-run:flag json:flag verbose:flag
         case pool-create-as
-            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag dry-run:flag json:flag verbose:flag
+            printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text build:flag no-overwrite:flag overwrite:flag if-inactive:flag dry-run:flag json:flag verbose:flag
         case pool-define
-            printf '%s\n' file:file validate:flag dry-run:flag json:flag verbose:flag
+            printf '%s\n' file:file validate:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case pool-define-as
             printf '%s\n' name:text type:pool-type print-xml:flag source-host:text source-path:text source-dev:device+ source-name:text target:folder source-format:pool-format auth-type:auth-type auth-username:text secret-usage:text secret-uuid:secret adapter-name:text adapter-wwnn:text adapter-wwpn:text adapter-parent:text adapter-parent-wwnn:text adapter-parent-wwpn:text adapter-parent-fabric-wwn:text source-protocol-ver:text source-initiator:text if-missing:flag dry-run:flag json:flag verbose:flag
         case pool-delete
@@ -154,7 +154,7 @@ function __storagectl_options --argument-names command
         case secret-set-value
             printf '%s\n' secret:secret file:file= plain:flag interactive:flag base64:text dry-run:flag json:flag verbose:flag
         case secret-undefine
-            printf '%s\n' secret:secret dry-run:flag json:flag verbose:flag
+            printf '%s\n' secret:secret if-exists:flag dry-run:flag json:flag verbose:flag
         case status
             printf '%s\n' pool:pool-all+ volumes:flag watch:flag= json:flag verbose:flag
         case uri
@@ -162,11 +162,11 @@ function __storagectl_options --argument-names command
         case vol-clone
             printf '%s\n' vol:volume-pool newname:text pool:pool-with prealloc-metadata:flag reflink:flag print-xml:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= linked:flag keep-backing:flag allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-create
-            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag dry-run:flag json:flag verbose:flag
+            printf '%s\n' pool:pool-active file:file prealloc-metadata:flag validate:flag allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-create-as
             printf '%s\n' pool:pool-active name:text capacity:text allocation:text format:format-pool backing-vol:volume-pool backing-vol-format:format-pool prealloc-metadata:flag print-xml:flag owner:user= group:group= mode:text= allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-create-from
-            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag dry-run:flag json:flag verbose:flag
+            printf '%s\n' pool:pool-active file:file vol:volume-inputpool inputpool:pool-active prealloc-metadata:flag reflink:flag validate:flag progress:flag no-progress:flag verify:flag capacity:text= owner:user= group:group= mode:text= keep-backing:flag allow-backing:flag if-missing:flag dry-run:flag json:flag verbose:flag
         case vol-delete
             printf '%s\n' vol:volume-pool pool:pool-with delete-snapshots:flag if-exists:flag dry-run:flag json:flag verbose:flag
         case vol-download

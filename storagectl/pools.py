@@ -205,15 +205,30 @@ class Pools:
             self.events.tell(pool, events.DEFINED)
             return True
 
-    def create(self, pool: Pool, *, build: bool, overwrite: bool, no_overwrite: bool) -> None:
-        """Start a pool that need not be defined; it is forgotten when it stops."""
+    def create(
+        self,
+        pool: Pool,
+        *,
+        build: bool,
+        overwrite: bool,
+        no_overwrite: bool,
+        if_inactive: bool = False,
+    ) -> bool:
+        """Start a pool that need not be defined; it is forgotten when it stops.
+
+        Returns: False where `if_inactive` and one of that name is active.
+        """
         self.store.require_writable("virStoragePoolCreateXML")
         backends.load(pool, self.host)
         with self.store.lock(pool.name):
             with self.store.registry():
+                there = self.by_name(pool.name) if if_inactive else None
+                if there is not None and there.active:
+                    return False
                 self.require_unique(pool, starting=True)
                 self.store.mark_started(pool)
             self._bring_up(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+            return True
 
     def start(
         self,

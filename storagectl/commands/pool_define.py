@@ -62,6 +62,17 @@ def definition_options(function: Any) -> Any:
     return value("name", "name of the pool", required=True)(function)
 
 
+def if_inactive_option(function: Any) -> Any:
+    """Declare that a pool which is active is no error."""
+    return flag("if-inactive", "succeed and do nothing where the pool is active")(function)
+
+
+def if_missing_option(function: Any) -> Any:
+    """Declare that a pool which is defined is no error."""
+    what = "succeed and do nothing where a pool of that name is defined"
+    return flag("if-missing", what)(function)
+
+
 def build_options(function: Any) -> Any:
     """Declare whether a pool is built before it starts, and over what."""
     function = flag("overwrite", "overwrite any existing data")(function)
@@ -77,18 +88,21 @@ def build_options(function: Any) -> Any:
 )
 @value("file", "file containing an XML pool description", required=True)
 @flag("validate", "validate the XML against the schema")
+@if_missing_option
 @click.pass_obj
-def pool_define(session: Session, file: str, validate: bool) -> None:
+def pool_define(session: Session, file: str, validate: bool, if_missing: bool) -> None:
     from storagectl.poolxml import parse_pool
 
     pool = parse_pool(read_file(file), validated=validate)
-    session.pools.define(pool)
-    session.done(f"Pool {pool.name} defined from {file}", "defined", pool=session.pool(pool.name))
+    words, did = f"Pool {pool.name} defined from {file}", "defined"
+    if not session.pools.define(pool, if_missing=if_missing):
+        words, did = f"Pool {pool.name} exists already: nothing to define", "nothing"
+    session.done(words, did, pool=session.pool(pool.name))
 
 
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}", changes=True)
 @definition_options
-@flag("if-missing", "succeed and do nothing where a pool of that name is defined")
+@if_missing_option
 @click.pass_obj
 def pool_define_as(
     session: Session, /, name: str, print_xml: bool, if_missing: bool, **given: Any
@@ -100,31 +114,45 @@ def pool_define_as(
         output.write(document)
         session.result({"xml": document})
         return
-    if session.pools.define(parse_pool(document), if_missing=if_missing):
-        session.done(f"Pool {name} defined", "defined", pool=session.pool(name))
-    else:
-        words = f"Pool {name} exists already: nothing to define"
-        session.done(words, "nothing", pool=session.pool(name))
+    words, did = f"Pool {name} defined", "defined"
+    if not session.pools.define(parse_pool(document), if_missing=if_missing):
+        words, did = f"Pool {name} exists already: nothing to define", "nothing"
+    session.done(words, did, pool=session.pool(name))
 
 
 @command("pool-create", "Create a pool.", "Failed to create pool from {file}", changes=True)
 @value("file", "file containing an XML pool description", required=True)
 @build_options
+@if_inactive_option
 @click.pass_obj
 def pool_create(
-    session: Session, file: str, build: bool, overwrite: bool, no_overwrite: bool
+    session: Session,
+    file: str,
+    build: bool,
+    overwrite: bool,
+    no_overwrite: bool,
+    if_inactive: bool,
 ) -> None:
     from storagectl.poolxml import parse_pool
 
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     pool = parse_pool(read_file(file))
-    session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.done(f"Pool {pool.name} created from {file}", "created", pool=session.pool(pool.name))
+    words, did = f"Pool {pool.name} created from {file}", "created"
+    if not session.pools.create(
+        pool,
+        build=build,
+        overwrite=overwrite,
+        no_overwrite=no_overwrite,
+        if_inactive=if_inactive,
+    ):
+        words, did = f"Pool {pool.name} is active: nothing to create", "nothing"
+    session.done(words, did, pool=session.pool(pool.name))
 
 
 @command("pool-create-as", "Create a pool.", "Failed to create pool {name}", changes=True)
 @definition_options
 @build_options
+@if_inactive_option
 @click.pass_obj
 def pool_create_as(
     session: Session,
@@ -134,6 +162,7 @@ def pool_create_as(
     build: bool,
     overwrite: bool,
     no_overwrite: bool,
+    if_inactive: bool,
     **given: Any,
 ) -> None:
     from storagectl.poolxml import parse_pool
@@ -144,9 +173,16 @@ def pool_create_as(
         output.write(document)
         session.result({"xml": document})
         return
-    pool = parse_pool(document)
-    session.pools.create(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-    session.done(f"Pool {name} created", "created", pool=session.pool(name))
+    words, did = f"Pool {name} created", "created"
+    if not session.pools.create(
+        parse_pool(document),
+        build=build,
+        overwrite=overwrite,
+        no_overwrite=no_overwrite,
+        if_inactive=if_inactive,
+    ):
+        words, did = f"Pool {name} is active: nothing to create", "nothing"
+    session.done(words, did, pool=session.pool(name))
 
 
 def pool_document(name: str, given: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storagectl.commands import command, flag, value
-from storagectl.commands.pool_define import build_options
+from storagectl.commands.pool_define import build_options, if_inactive_option
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError, PoolNotFound
 
@@ -37,7 +37,7 @@ def if_exists_option(function: Any) -> Any:
 @pool_option
 @flag("no-overwrite", "do not overwrite any existing data")
 @flag("overwrite", "overwrite any existing data")
-@flag("if-inactive", "succeed and do nothing where the pool is active")
+@if_inactive_option
 @click.pass_obj
 def pool_build(
     session: Session, pool: str, no_overwrite: bool, overwrite: bool, if_inactive: bool
@@ -54,7 +54,7 @@ def pool_build(
 @command("pool-start", "Start a pool.", "Failed to start pool {pool}", changes=True)
 @pool_option
 @build_options
-@flag("if-inactive", "succeed and do nothing where the pool is active")
+@if_inactive_option
 @click.pass_obj
 def pool_start(
     session: Session,

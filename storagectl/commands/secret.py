@@ -10,7 +10,7 @@ import click
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive, read_file, read_line
-from storagectl.errors import ClientError, StorageError
+from storagectl.errors import ClientError, SecretNotFound, StorageError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -189,10 +189,17 @@ def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:
 
 @command("secret-undefine", "Undefine a secret.", "Failed to delete secret {secret}", changes=True)
 @value("secret", "secret UUID", required=True)
+@flag("if-exists", "succeed and do nothing where there is no such secret")
 @click.pass_obj
-def secret_undefine(session: Session, secret: str) -> None:
+def secret_undefine(session: Session, secret: str, if_exists: bool) -> None:
     secrets = session.pools.secrets
-    found = secrets.find(secret)
+    try:
+        found = secrets.find(secret)
+    except SecretNotFound:
+        if not if_exists:
+            raise
+        session.done(f"Secret {secret} does not exist: nothing to delete", "nothing")
+        return
     secrets.undefine(found)
     session.done(
         f"Secret {secret} deleted", "deleted", secret=lambda: session.facts.of_secret(found)

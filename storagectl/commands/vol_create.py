@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @flag("prealloc-metadata", "preallocate metadata (for qcow2 instead of full allocation)")
 @flag("validate", "validate the XML against the schema")
 @allow_backing_option
+@if_missing_option
 @click.pass_obj
 def vol_create(
     session: Session,
@@ -44,17 +45,22 @@ def vol_create(
     prealloc_metadata: bool,
     validate: bool,
     allow_backing: bool,
+    if_missing: bool,
 ) -> None:
     from storagectl.volxml import parse_volume
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     volume = parse_volume(read_file(file), row, capacity_optional=False, validated=validate)
-    session.volumes.create(pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing)
-    session.done(
-        f"Vol {volume.name} created from {file}",
-        "created",
-        volume=session.volume(volume.name, pool),
-    )
+    words, did = f"Vol {volume.name} created from {file}", "created"
+    try:
+        session.volumes.create(
+            pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing
+        )
+    except VolumeExists:
+        if not if_missing:
+            raise
+        words, did = f"Vol {volume.name} exists already: nothing to create", "nothing"
+    session.done(words, did, volume=session.volume(volume.name, pool))
 
 
 @command("vol-create-as", "Create a vol.", "Failed to create vol {name}", changes=True)
@@ -154,6 +160,7 @@ def vol_create_as(
 @permission_options
 @flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
 @allow_backing_option
+@if_missing_option
 @click.pass_obj
 def vol_create_from(
     session: Session,
@@ -173,6 +180,7 @@ def vol_create_from(
     mode: str | None,
     keep_backing: bool,
     allow_backing: bool,
+    if_missing: bool,
 ) -> None:
     from storagectl.volumes import grow
     from storagectl.volxml import parse_volume
@@ -188,16 +196,23 @@ def vol_create_from(
     if size is not None:
         grow(volume, source.volume, size)
     volume.keeps_backing = keep_backing
-    with moving(progress, no_progress, verify=verify) as mover:
-        session.volumes.create_from(
-            pool,
-            volume,
-            source,
-            mover,
-            metadata=prealloc_metadata,
-            reflink=reflink,
-            allow_backing=allow_backing,
-        )
+    try:
+        with moving(progress, no_progress, verify=verify) as mover:
+            session.volumes.create_from(
+                pool,
+                volume,
+                source,
+                mover,
+                metadata=prealloc_metadata,
+                reflink=reflink,
+                allow_backing=allow_backing,
+            )
+    except VolumeNameTaken:
+        if not if_missing:
+            raise
+        words = f"Vol {volume.name} exists already: nothing to create"
+        session.done(words, "nothing", volume=session.volume(volume.name, pool))
+        return
     session.done(
         f"Vol {volume.name} created from input vol {source.volume.name}",
         "created",

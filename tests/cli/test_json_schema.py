@@ -88,6 +88,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "pool-create": (
         "pool-create pool.xml --build",
         "! pool-create pool.xml",
+        "pool-create pool.xml --if-inactive",
         "! pool-create pool.xml --overwrite --no-overwrite",
     ),
     "pool-create-as": (
@@ -191,7 +192,11 @@ LINES: dict[str, tuple[str, ...]] = {
         f"! secret-set-value {UUID} --base64 Z",
         f"! secret-set-value {UUID}",
     ),
-    "secret-undefine": (f"secret-undefine {UUID}", f"! secret-undefine {UUID}"),
+    "secret-undefine": (
+        f"secret-undefine {UUID}",
+        f"! secret-undefine {UUID}",
+        f"secret-undefine {UUID} --if-exists",
+    ),
     "status": (
         "status",
         "status d off --volumes",
@@ -222,6 +227,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "vol-delete v d",
         "vol-create-from d vol.xml a d",
         "! vol-create-from d vol.xml a d",
+        "vol-create-from d vol.xml a d --if-missing",
         "! vol-create-from d vol.xml nosuch",
     ),
     "vol-delete": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +249,54 @@ def test_create_and_clone_if_missing(running: Shell) -> None:
     assert "does-not-exist" in running.fails("vol-clone", "does-not-exist", "w", "p",
                                              "--if-missing")  # fmt: skip
     assert running.ok("vol-clone", "v", "x", "p", "--if-missing") == "Vol x cloned from v\n\n"
+
+
+def test_with_xml(running: Shell, tmp_path: Path) -> None:
+    pool, volume = tmp_path / "pool.xml", tmp_path / "volume.xml"
+    pool.write_text(running.ok("pool-dumpxml", "p").replace("<name>p</name>", "<name>q</name>"))
+    pool.write_text(re.sub("<uuid>.*</uuid>", "", pool.read_text()).replace(
+        str(running.target), str(tmp_path)))  # fmt: skip
+    volume.write_text("<volume><name>w</name><capacity>8192</capacity></volume>")
+    define, create = ("pool-define", str(pool), "--if-missing"), ("pool-create", str(pool))
+    assert running.ok(*define) == f"Pool q defined from {pool}\n\n"
+    assert running.ok(*define) == "Pool q exists already: nothing to define\n\n"
+    running.ok("pool-undefine", "q")
+    assert running.ok(*create, "--if-inactive") == f"Pool q created from {pool}\n\n"
+    before = running.files()
+    assert running.ok(*create, "--if-inactive") == "Pool q is active: nothing to create\n\n"
+    again = ("pool-create-as", "q", "dir", "--target", "/elsewhere", "--build")
+    assert running.ok(*again, "--if-inactive") == "Pool q is active: nothing to create\n\n"
+    assert running.files() == before
+    assert not os.path.exists("/elsewhere")
+    for words in (define, create, again):
+        assert "already" in running.fails(*words)
+    make = ("vol-create", "p", str(volume), "--if-missing")
+    assert running.ok(*make) == f"Vol w created from {volume}\n\n"
+    assert running.ok(*make) == "Vol w exists already: nothing to create\n\n"
+    copy = ("vol-create-from", "p", str(volume), "v", "p")
+    assert running.ok(*copy, "--if-missing", "--verify") == (
+        "Vol w exists already: nothing to create\n\n"
+    )
+    assert "already in use" in running.fails(*copy)
+    running.ok("vol-delete", "w", "p")
+    assert running.ok(*copy, "--if-missing") == "Vol w created from input vol v\n\n"
+
+
+def test_an_inactive_pool_is_created_with_its_definition(defined: Shell) -> None:
+    """As without the option: a pool of that name with another UUID is in the way."""
+    words = ("pool-create-as", "p", "dir", "--target", str(defined.target), "--if-inactive")
+    assert "pool 'p' already exists with uuid" in defined.fails(*words)
+
+
+def test_secrets_that_are_gone(shell: Shell, tmp_path: Path) -> None:
+    xml = tmp_path / "s.xml"
+    xml.write_text(f"<secret><uuid>{UUID}</uuid></secret>")
+    shell.ok("secret-define", str(xml))
+    assert shell.ok("secret-undefine", UUID, "--if-exists") == f"Secret {UUID} deleted\n\n"
+    assert shell.ok("secret-undefine", UUID, "--if-exists") == (
+        f"Secret {UUID} does not exist: nothing to delete\n\n"
+    )
+    assert "Secret not found" in shell.fails("secret-undefine", UUID)
 
 
 # What goes and what stays

@@ -120,6 +120,9 @@ OWN_OPTIONS = {
     "secret-list": LIST_OPTIONS,
     "vol-list": LIST_OPTIONS,
     "pool-build": "if-inactive",
+    "pool-create": "if-inactive",
+    "pool-create-as": "if-inactive",
+    "pool-define": "if-missing",
     "pool-define-as": "if-missing",
     "pool-delete": "if-exists",
     "pool-destroy": "if-active",
@@ -127,10 +130,11 @@ OWN_OPTIONS = {
     "pool-start": "if-inactive",
     "pool-undefine": "if-exists forget",
     "vol-clone": "capacity owner group mode linked keep-backing allow-backing if-missing",
-    "vol-create": "allow-backing",
+    "secret-undefine": "if-exists",
+    "vol-create": "allow-backing if-missing",
     "vol-create-as": "owner group mode allow-backing if-missing",
     "vol-delete": "if-exists",
-    "vol-create-from": "capacity owner group mode keep-backing allow-backing",
+    "vol-create-from": "capacity owner group mode keep-backing allow-backing if-missing",
     "vol-resize": "allow-backing",
 }
 OWN_COMMANDS = {
