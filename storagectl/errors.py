@@ -18,10 +18,12 @@ class Mistyped(NamedTuple):
     """A word that nothing has for a name, and what gives the names that are known.
 
     They are asked for only where somebody is there to read which one may be meant.
+    `elsewhere`, asked first, tells in words where that very name is after all.
     """
 
     word: str
     known: Callable[[], Iterable[str]]
+    elsewhere: Callable[[], str] | None = None
 
 
 class StorageError(Exception):

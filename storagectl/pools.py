@@ -106,7 +106,17 @@ class Entry:
 
     def require_active(self) -> None:
         if not self.active:
-            raise PoolInactive(f"storage pool '{self.name}' is not active")
+            raise PoolInactive(
+                f"storage pool '{self.name}' is not active",
+                hint=f"to start it: {typed('storagectl pool-start', self.name)}",
+            )
+
+    def require_stopped(self) -> None:
+        if self.active:
+            raise PoolActive(
+                f"storage pool '{self.name}' is still active",
+                hint=f"to stop it: {typed('storagectl pool-destroy', self.name)}",
+            )
 
 
 class Pools:
@@ -354,16 +364,14 @@ class Pools:
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""
         with self.changing(key, "virStoragePoolDelete") as entry:
-            if entry.active:
-                raise PoolActive(f"storage pool '{entry.name}' is still active")
+            entry.require_stopped()
             backends.require(entry.backend, "delete")()
             self.events.tell(entry.pool, events.DELETED)
 
     def undefine(self, key: str) -> None:
         """Forget an inactive pool.  What it is made of stays."""
         with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
-            if entry.active:
-                raise PoolActive(f"storage pool '{entry.name}' is still active")
+            entry.require_stopped()
             self.store.mark_stopped(entry.name)
             self.store.undefine(entry.name)
             self.events.tell(entry.pool, events.UNDEFINED)
@@ -523,3 +531,10 @@ def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:
             return {(kind, device.path, source.initiator) for device in source.devices[:1]}
         case _:
             return {(kind,)} if kind else set()
+
+
+def typed(words: str, name: str) -> str:
+    """Return words of a command line with a name that a shell takes as it is."""
+    import shlex
+
+    return f"{words} {shlex.quote(name)}"

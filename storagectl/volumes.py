@@ -30,6 +30,7 @@ from storagectl.errors import (
 )
 from storagectl.host import system_errors
 from storagectl.model import BackingStore, Permissions, Volume
+from storagectl.pools import typed
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import warn
 
@@ -81,7 +82,10 @@ class Volumes:
         if pool is not None:
             wanted = self.pools.find(pool)
             if not wanted.active:
-                raise VolumesInactive(f"pool '{pool}' is not active")
+                raise VolumesInactive(
+                    f"pool '{pool}' is not active",
+                    hint=f"to start it: {typed('storagectl pool-start', wanted.name)}",
+                )
             volume = wanted.backend.volume(key)
             if volume is not None:
                 return self._with_secret(Found(wanted, volume))
@@ -151,8 +155,20 @@ class Volumes:
         return VolumeNotFound(
             f"no storage vol with matching path {shown}",
             action=action,
-            mistyped=Mistyped(key, lambda: self._known(pool, paths="/" in key)),
+            mistyped=Mistyped(
+                key,
+                lambda: self._known(pool, paths="/" in key),
+                lambda: self._where(key, pool_option) if pool is None and pool_option else "",
+            ),
         )
+
+    def _where(self, name: str, pool_option: str) -> str:
+        """Return how to say which pool's volume of that name is meant, "" where none has one."""
+        for entry in self.pools.all():
+            with contextlib.suppress(StorageError, OSError):
+                if entry.active and entry.backend.volume(name) is not None:
+                    return f"pool '{entry.name}' has it: " + typed(f"--{pool_option}", entry.name)
+        return ""
 
     def _known(self, pool: str | None, *, paths: bool) -> Iterator[str]:
         """Yield the names, or the paths, of the volumes of a pool, or of all that run."""

@@ -41,7 +41,9 @@ def confirm(command: str, values: Mapping[str, Any]) -> None:
     Raises: StorageError for any answer but yes.
     """
     question = QUESTIONS.get(command)
-    if question is not None and (not question.option or values[question.option]):
+    if question is None or values.get("print_xml"):
+        return
+    if not question.option or values[question.option]:
         ask(command, question.text.format(**values))
 
 

@@ -24,6 +24,9 @@ def hint_of(error: StorageError) -> str:
     from storagectl.errors import StorageError
 
     try:
+        elsewhere = error.mistyped.elsewhere
+        if elsewhere is not None and (found := elsewhere()):
+            return found
         meant = closest(error.mistyped.word, error.mistyped.known())
     except (StorageError, OSError):
         return ""

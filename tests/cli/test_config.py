@@ -243,6 +243,7 @@ def test_yes(root: Path, keys: bytes) -> None:
         ("pool-create FILE --overwrite", "Build the pool over what is on its device"),
         ("pool-create-as x dir --target /x --overwrite",
          "Build pool x over what is on its device"),
+        ("pool-create-as x dir --target /x --overwrite --print-xml", None),
         ("secret-undefine x", "Forget secret x and its value"),
         ("apply APPLY", None),
         ("apply APPLY --diff --prune volumes", None),

@@ -77,6 +77,24 @@ def test_paths_are_told_by_their_last_part(root: Path) -> None:
     assert hint(root, "vol-key", f"{root}/images/xyzzy") == ""
 
 
+def test_what_to_do_about_a_pool_s_state(root: Path) -> None:
+    renamed = storagectl(root, "pool-define-as", "two words", "dir", "--target", f"{root}/two")
+    assert renamed.status == 0
+    assert hint(root, "vol-list", "off") == "to start it: storagectl pool-start off"
+    assert hint(root, "vol-info", "x", "off") == "to start it: storagectl pool-start off"
+    assert hint(root, "pool-refresh", "two words") == (
+        "to start it: storagectl pool-start 'two words'"
+    )
+    for command in ("pool-undefine", "pool-delete"):
+        assert hint(root, command, "other") == "to stop it: storagectl pool-destroy other"
+
+
+def test_a_volume_without_its_pool(root: Path) -> None:
+    assert hint(root, "vol-info", "web.qcow2") == "pool 'images' has it: --pool images"
+    assert hint(root, "vol-name", "web.qcow2") == ""
+    assert hint(root, "vol-clone", "db.raw", "copy") == "pool 'other' has it: --pool other"
+
+
 def test_a_volume_of_another_pool(root: Path) -> None:
     given = f"{root}/images/web.qcow2"
     assert hint(root, "vol-info", given, "--pool", "other") == "it is in pool 'images'"

@@ -291,7 +291,9 @@ def test_unmounted_by_hand(ctl: Program, running: Path) -> None:
     assert ctl.ok("pool-list").splitlines()[2:] == [""]
     assert ctl.ok("pool-list", "--all").splitlines()[2].split() == ["p", "inactive", "no"]
     assert ctl.refused("vol-list", "p") == failed(
-        "Failed to list volumes", "Requested operation is not valid: storage pool 'p' is not active"
+        "Failed to list volumes",
+        "Requested operation is not valid: storage pool 'p' is not active",
+        "to start it: storagectl pool-start p",
     )
     ctl.ok("pool-start", "p")
     assert is_mounted(running)
