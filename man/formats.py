@@ -77,16 +77,16 @@ def pool_paths() -> dict[str, list[str]]:
     return found
 
 
-def volume_paths() -> list[str]:
-    """Return what a volume's document may have."""
-    schema = Schema("storagevol.rng")
+def paths_below(root: str, name: str) -> list[str]:
+    """Return what a document with that root may have by a schema with one start."""
+    schema = Schema(name)
     (start,) = schema.root.iter(f"{RNG}start")
     paths = dict.fromkeys(schema.paths(start))
-    return [path.removeprefix("volume/") for path in paths if path != "volume"]
+    return [path.removeprefix(f"{root}/") for path in paths if path != root]
 
 
 def elements(kind: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the entries for `pool` or `volume`, by their group."""
+    """Return the entries for `pool`, `volume` or `secret`, by their group."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in tomllib.loads(ELEMENTS.read_text())[kind]:
         groups.setdefault(entry["group"], []).append(entry)

@@ -207,6 +207,7 @@ def pages() -> dict[str, dict[str, str]]:
             "@OPERATIONS@": formats.operations_table(),
             "@FORMATS@": formats.volume_formats_text(roff),
         },
+        "storagectl-secret.5": version | {"@ELEMENTS@": formats.elements_text("secret", plain)},
     }
 
 

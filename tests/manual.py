@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ".programs"
-PAGES = ("storagectl.1", "storagectl-pool.5", "storagectl-volume.5")
+PAGES = ("storagectl.1", "storagectl-pool.5", "storagectl-volume.5", "storagectl-secret.5")
 
 
 def load(path: str) -> ModuleType:

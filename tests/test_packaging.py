@@ -21,6 +21,7 @@ DATA = {
     "share/man/man1/storagectl.1": "man/storagectl.1",
     "share/man/man5/storagectl-pool.5": "man/storagectl-pool.5",
     "share/man/man5/storagectl-volume.5": "man/storagectl-volume.5",
+    "share/man/man5/storagectl-secret.5": "man/storagectl-secret.5",
     "share/bash-completion/completions/storagectl": "completions/storagectl.bash",
     "share/zsh/site-functions/_storagectl": "completions/storagectl.zsh",
     "share/fish/vendor_completions.d/storagectl.fish": "completions/storagectl.fish",

@@ -267,3 +267,18 @@ def test_configuration(ctl: Program) -> None:
         assert ctl.run("pool-list").returncode == 0
     file.write_text("confirm = 3\n")
     assert "confirm" in ctl.refused("pool-list")
+
+
+@pytest.mark.parametrize("title", ["A password for CHAP", "A passphrase that a reboot forgets"])
+def test_secrets(ctl: Program, work: Path, title: str) -> None:
+    for name in ("password", "passphrase"):
+        (work / name).write_text("correct horse")
+    done = manual.run(examples("storagectl-secret.5", title), {}, work, ctl.root)
+    left = ctl.ok("-q", "secret-list").split()
+    if "CHAP" in title:
+        assert "iscsi disks" in done.stdout
+        assert left == []
+    else:
+        assert done.stdout.rstrip().endswith("correct horse")
+        assert left[1:] == ["volume", "/srv/images/safe.qcow2"]
+        assert list((ctl.root / "etc").rglob("*.base64")) == []
