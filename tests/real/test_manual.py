@@ -282,3 +282,10 @@ def test_secrets(ctl: Program, work: Path, title: str) -> None:
         assert done.stdout.rstrip().endswith("correct horse")
         assert left[1:] == ["volume", "/srv/images/safe.qcow2"]
         assert list((ctl.root / "etc").rglob("*.base64")) == []
+
+
+def test_dry_runs(ctl: Program, work: Path, images: Path) -> None:
+    ctl.ok("vol-create-as", "images", "web.img", "1M")
+    (images / "web.img").write_bytes(os.urandom(MIB))
+    manual.run(examples("storagectl.1", "DRY RUNS", "SH"), {}, work, ctl.root)
+    assert (images / "copy.img").read_bytes() == (images / "web.img").read_bytes()
