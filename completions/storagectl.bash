@@ -9,7 +9,7 @@ _storagectl_commands='apply autostart cd connect doctor echo exit find-storage-p
 _storagectl_program_options='-c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --dry-run:flag --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --verbose:flag --version:flag'
 _storagectl_options() { # COMMAND: sets options
     case $1 in
-        apply) options='file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag verbose:flag' ;;
+        apply) options='file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag dry-run:flag json:flag verbose:flag' ;;
         autostart) options='timing:flag dry-run:flag json:flag verbose:flag' ;;
         cd) options='dir:folder json:flag verbose:flag' ;;
         connect) options='name:uri readonly:flag json:flag verbose:flag' ;;

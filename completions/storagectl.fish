@@ -74,7 +74,7 @@ end
 function __storagectl_options --argument-names command
     switch $command
         case apply
-            printf '%s\n' file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag verbose:flag
+            printf '%s\n' file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag dry-run:flag json:flag verbose:flag
         case autostart
             printf '%s\n' timing:flag dry-run:flag json:flag verbose:flag
         case cd

@@ -72,7 +72,7 @@ _storagectl_tables() {
     )
     program_options=(-c:uri -d:text -e:text -h:flag -k:text -K:text -l:file -q:flag -r:flag -t:flag -v:flag -V:flag --connect:uri --debug:text --dry-run:flag --escape:text --help:flag --json:flag --keepalive-interval:text --keepalive-count:text --log:file --no-pkttyagent:flag --quiet:flag --readonly:flag --root:folder --timing:flag --verbose:flag --version:flag)
     options_of=(
-        apply 'file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag json:flag verbose:flag'
+        apply 'file:file+ diff:flag detailed-exitcode:flag build:flag overwrite:flag resize:flag prune:prune=+ keep-going:flag dry-run:flag json:flag verbose:flag'
         autostart 'timing:flag dry-run:flag json:flag verbose:flag'
         cd 'dir:folder json:flag verbose:flag'
         connect 'name:uri readonly:flag json:flag verbose:flag'

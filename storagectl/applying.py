@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl import backends, events, plan
-from storagectl.errors import OperationInvalid, StorageError, SystemFailure
+from storagectl.errors import OperationInvalid, OperationUnsupported, StorageError, SystemFailure
 from storagectl.plan import Plan, PoolPlan, Step
 from storagectl.volumeplan import VolumePlanner
 
@@ -93,6 +93,12 @@ class Runner:
                 yield from self.attempt(step)
         if each.name in self.failed:
             return
+        if self.pools.host.plans and any(step.volume is not None for step in each.steps):
+            with self.telling(each.steps[-1]) as errors:
+                require_foreseeable(self.pools, each)
+            if errors:
+                yield Outcome(each.steps[-1], errors[0])
+                return
         if each.unseen:
             yield from self.plan_again(each)
         for step in each.steps:
@@ -210,6 +216,16 @@ def attempted(step: Step) -> str:
     if step.volume is None:
         return f"Failed to {VERBS[step.did]} pool {step.pool}"
     return f"Failed to {VERBS[step.did]} vol {step.volume} of pool {step.pool}"
+
+
+def require_foreseeable(pools: Pools, each: PoolPlan) -> None:
+    """Raise OperationUnsupported where a dry run cannot say what is done to volumes."""
+    entry = pools.find(each.name)
+    if each.unseen or not entry.active:
+        raise OperationUnsupported(
+            f"what a pool of type '{entry.pool.type}' has is not known before it runs",
+            hint="apply --diff shows as much as can be known",
+        )
 
 
 def define_and_build(pools: Pools, pool: Pool, *, define: bool, overwrite: bool) -> bool:

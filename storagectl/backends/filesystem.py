@@ -51,7 +51,7 @@ class Directory(Backend):
 
     def is_active(self) -> bool:
         target = self.pool.target
-        return not self.host.responds(target) or os.path.isdir(target)
+        return not self.host.responds(target) or self.host.is_folder(target)
 
     def _require_answer(self) -> None:
         """Raise Inaccessible where the folder is on a file server that is gone.

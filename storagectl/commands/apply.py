@@ -29,7 +29,7 @@ WORDS = {
 SIZES = ("  <capacity ", "  <allocation ", "  <available ")
 
 
-@command("apply", "Make pools and volumes what files say, and change nothing else.")
+@command("apply", "Make pools and volumes what files say, and change nothing else.", changes=True)
 @value("file", "XML or YAML file, folder of such files, or - for stdin", required=True, rest=True)
 @flag("diff", "show what would be changed, and change nothing")
 @flag("detailed-exitcode", "with --diff: exit status 2 where something would be changed")
@@ -59,6 +59,8 @@ def apply(
     from storagectl.plan import PRUNABLE, Allowed
 
     exclusive(diff=diff, keep_going=keep_going)
+    exclusive(diff=diff, dry_run=session.dry_run)
+    exclusive(keep_going=keep_going, dry_run=session.dry_run)
     if detailed_exitcode and not diff:
         raise ClientError("Option --detailed-exitcode requires --diff")
     for word in prune:
@@ -117,7 +119,7 @@ def carry_out(session: Session, plan: Plan, answer: Answer, *, keep_going: bool)
     """Do what a plan says, a line for each step.  Raises: ClientError where not all is done."""
     from storagectl.applying import Runner
 
-    if session.config.confirm:
+    if session.config.confirm and not session.dry_run:
         confirm(plan)
     runner = Runner(session.pools, session.volumes, plan, keep_going=keep_going)
     for step, error in runner.run():
@@ -130,6 +132,8 @@ def carry_out(session: Session, plan: Plan, answer: Answer, *, keep_going: bool)
             answer.errors.append(session.report(error))
     tell_notes(session, plan, answer)
     answer.facts["not_tried"] = runner.skipped
+    if runner.failed and session.dry_run:
+        raise ClientError("Not all of it can be foreseen")
     made = f"{counted(len(answer.steps))} made"
     if runner.failed or plan.problems:
         skipped = f"; not tried: {', '.join(runner.skipped)}" if runner.skipped else ""

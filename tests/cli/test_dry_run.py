@@ -11,6 +11,7 @@ import stat
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
+from xml.sax.saxutils import quoteattr
 
 import jsonschema
 import pytest
@@ -23,9 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img"),
 ]
 
-# `apply --diff` shows what it would do.
 READING = {
-    "apply",
     "cd", "connect", "echo", "exit", "find-storage-pool-sources", "find-storage-pool-sources-as",
     "help", "pool-capabilities", "pool-dumpxml", "pool-event", "pool-exists", "pool-info",
     "pool-list", "pool-name", "pool-used-by", "pool-uuid", "pwd", "quit", "secret-dumpxml",
@@ -81,6 +80,12 @@ CASES = [
     Case("pool-undefine p", (*POOL, "pool-autostart p", "pool-destroy p")),
     Case("pool-undefine p --forget", RAW),
     Case("import --folder LIBVIRT"),
+    Case("apply APPLIED"),
+    Case("apply APPLIED", POOL),
+    Case("apply APPLIED", ("apply APPLIED",)),
+    Case("apply APPLIED --prune pools", (*POOL, "pool-define-as q dir --target POOL/q")),
+    Case("apply APPLIED --resize --prune volumes", (*RAW, "vol-create-as p other 1M")),
+    Case("apply APPLIED", ("pool-define-as p dir --target POOL/other",)),
     Case("secret-define SECRET"),
     Case("secret-define FLEETING", (*SECRETS, "secret-set-value VALUED --file VALUE --plain")),
     Case("secret-set-value VALUED --file VALUE --plain", SECRETS, secret=True),
@@ -148,6 +153,13 @@ class Place:
                           "</volume>",
             "volume.xml": "<volume><name>copy</name><capacity unit='MiB'>9</capacity><target>"
                           "<format type='qcow2'/></target></volume>",
+            "applied.xml": pool("p").replace("'>", "' build='yes'>").replace(
+                "</pool>",
+                "<volumes><volume><name>a.img</name><capacity unit='MiB'>5</capacity><target>"
+                "<permissions><mode>0600</mode></permissions></target></volume><volume><name>b"
+                "</name><capacity unit='MiB'>1</capacity><allocation>0</allocation></volume>"
+                "</volumes></pool>",
+            ),
             "libvirt/one.xml": pool("one", uuid=OTHER_UUID),
             "libvirt/two.xml": pool("two", uuid=OTHER_UUID.replace("2", "3")),
         }  # fmt: skip
@@ -166,7 +178,7 @@ class Place:
             "POOL": "pool-p", "DATA": "data", "OUT": "out", "VALUE": "value", "FILE": "pool.xml",
             "OWNED": "owned.xml", "SECRET": "secret.xml", "FLEETING": "fleeting.xml",
             "LUKS": "luks.xml", "FOLDER": "folder.xml", "VOLUME": "volume.xml",
-            "LIBVIRT": "libvirt",
+            "LIBVIRT": "libvirt", "APPLIED": "applied.xml",
         }  # fmt: skip
         if head == "VALUED":
             return SECRET_UUID
@@ -441,6 +453,29 @@ def test_readonly_refuses_a_dry_run(place: Place) -> None:
     done = storagectl(place.root, "--readonly", "vol-delete", "a.img", "p", "--dry-run")
     assert (done.status, done.stdout) == (1, "")
     assert "read only access prevents virStorageVolDelete" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/sbin/mkfs.ext4"), reason="needs mkfs.ext4")
+def test_apply_can_plan_no_volumes_of_what_is_not_mounted_yet(place: Place) -> None:
+    place.anew(Case("apply"))
+    disk = place.folder / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    (place.folder / "f.xml").write_text(
+        f"<pool type='fs'><name>f</name><source><device path={quoteattr(str(disk))}/></source>"
+        f"<target><path>{place.folder}/libvirt</path></target><volumes><volume><name>a</name><capacity>1"
+        "</capacity></volume></volumes></pool>"
+    )
+    before = place.picture(times=True)
+    done = storagectl(place.root, "apply", "--dry-run", str(place.folder / "f.xml"), hints=True)
+    assert (done.status, done.stdout) == (1, "")
+    assert "what a pool of type 'fs' has is not known before it runs\n" in done.stderr
+    assert "hint: apply --diff shows as much as can be known\n" in done.stderr
+    assert done.stderr.endswith("error: Not all of it can be foreseen\n")
+    assert place.picture(times=True) == before
+    for option in ("--diff", "--keep-going"):
+        done = storagectl(place.root, "apply", "--dry-run", option, str(place.folder / "f.xml"))
+        assert done.stderr == (f"error: Options {option} and --dry-run are mutually exclusive\n")
 
 
 def test_a_dry_run_waits_for_who_changes_the_pool(place: Place) -> None:
