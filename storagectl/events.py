@@ -119,15 +119,31 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.output: int | None = None
+        """A descriptor: when nobody reads any more what is written to it, waiting is over."""
 
     def events(self, deadline: float | None) -> Iterator[Event]:
         """Give each event when it happens, until a time of time.monotonic()."""
+        while deadline is None or time.monotonic() < deadline:
+            self.wait(deadline)
+            yield from self.read()
+
+    def wait(self, deadline: float | None, *others: int) -> None:
+        """Wait until there is something to read, here or from another descriptor, or time is up.
+
+        Raises: BrokenPipeError where nobody reads the output any more.
+        """
         import select
 
-        while deadline is None or time.monotonic() < deadline:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            select.select([self.fd], [], [], left)
-            yield from self.read()
+        poll = select.poll()
+        for fd in (self.fd, *others):
+            poll.register(fd, select.POLLIN)
+        if self.output is not None:
+            poll.register(self.output, 0)
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        for fd, what in poll.poll(None if left is None else left * 1000):
+            if fd == self.output and what & (select.POLLERR | select.POLLHUP):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def read(self) -> list[Event]:
         """Return what has been told since the last time, without waiting."""

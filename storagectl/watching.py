@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -106,8 +105,7 @@ class Watcher:
                 with complaining(entry.name):
                     self._watch(entry)
             while deadline is None or time.monotonic() < deadline:
-                left = None if deadline is None else max(deadline - time.monotonic(), 0)
-                select.select([self.listener.fd, self.inotify.fd], [], [], left)
+                self.listener.wait(deadline, self.inotify.fd)
                 # a process tells of a change when it is done: the kernel has told before
                 told = self.listener.read()
                 yield from self._seen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ def pool_event(
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         with session.pools.events.listening(volumes=event in events.OWN_TYPES) as listener:
+            with contextlib.suppress(OSError):
+                listener.output = sys.stdout.fileno()
             for heard in source(session, listener, event, uuid).events(deadline):
                 if event not in (heard.type, events.ALL) or uuid not in (None, heard.uuid):
                     continue

@@ -241,6 +241,21 @@ def test_a_timeout(root: Path) -> None:
     assert os.listdir(root / "run/storagectl/events") == []
 
 
+@pytest.mark.parametrize("event", ["lifecycle", "all"])
+def test_it_ends_when_nobody_reads_any_more(root: Path, event: str) -> None:
+    """At once, and not with the next event, which may be days away."""
+    with listening(root, "--event", event, "--loop", folders=1 if event == "all" else -1) as heard:
+        while not list((root / "run/storagectl").glob("events/*")):
+            time.sleep(0.01)
+        assert heard.process.stdout is not None
+        heard.process.stdout.close()
+        assert heard.process.wait(30) == 128 + signal.SIGPIPE
+        assert heard.process.stderr is not None
+        assert heard.process.stderr.read() == ""
+        heard.process.stdout = None
+    assert list((root / "run/storagectl/events").iterdir()) == []
+
+
 def test_json_lines(root: Path, target: Path) -> None:
     with listening(root, "--event", "all", "--loop", "--json") as listener:
         (target / 'a"ö').touch()
