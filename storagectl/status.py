@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.errors import Inaccessible, StorageError
+from storagectl.errors import Inaccessible, StorageError, ToolFailed
 from storagectl.pools import Entry, no_such_pool
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Unusable
@@ -146,10 +147,13 @@ def _look(entry: Entry, *, volumes: bool, maps: bool) -> PoolStatus:
 
 
 def words(error: StorageError | OSError) -> str:
-    """Return what went wrong in one line; of a document that is broken only what is wrong."""
+    """Return what went wrong in one line; of a broken document only what is wrong with it, of a
+    tool that failed what it said."""
     if isinstance(error, Unusable):
         return PLACE.sub(r"line \1: ", error.reason.partition("\n")[0])
-    if isinstance(error, StorageError):
+    if isinstance(error, ToolFailed) and error.stderr.strip():
+        text = f"{os.path.basename(error.argv[0])}: {error.stderr}"
+    elif isinstance(error, StorageError):
         text = f"{error.lines()[-1]}; {error.hint}" if error.hint else error.lines()[-1]
     else:
         text = f"{error.strerror}: '{error.filename}'" if error.filename else str(error.strerror)

@@ -98,7 +98,7 @@ class Disk(Backend):
     def troubles(self, *, active: bool) -> Iterator[Trouble]:
         from storagectl.backends import troubles
 
-        if os.path.exists(self.device):
+        if troubles.has_medium(self.device):
             yield from troubles.of_disk(self)
 
     def start(self) -> None:

@@ -369,7 +369,7 @@ class FileSystem(Mounted):
         from storagectl.backends import troubles
 
         yield from super().troubles(active=active)
-        if not active and os.path.exists(self.device):
+        if not active and troubles.has_medium(self.device):
             yield from troubles.of_file_system(self)
 
     def is_source(self, mount: Mount) -> bool:

@@ -144,6 +144,17 @@ def of_device(device: str, name: str, *, file: bool = False) -> Iterator[Trouble
         return
     if not stat.S_ISBLK(kind) and not (file and stat.S_ISREG(kind)):
         yield Trouble(ERROR, "device-no-device", f"'{device}' is not a block device", edit(name))
+    elif not has_medium(device):
+        what = f"device '{device}' has no medium: its size is 0"
+        yield Trouble(ERROR, "device-empty", what, ("lsblk", device), mends=False)
+
+
+def has_medium(device: str) -> bool:
+    """Tell whether there is something on a device to look at, such as a disk in a drive."""
+    try:
+        return devices.device_size(device) > 0
+    except StorageError:
+        return False
 
 
 def of_file_system(pool: FileSystem) -> Iterator[Trouble]:
@@ -253,7 +264,7 @@ def _without_group(pool: Logical) -> Iterator[Trouble]:
     from storagectl.backends.logical import MEMBER
 
     name, group = pool.pool.name, pool.group
-    there = [device for device in pool.devices if os.path.exists(device)]
+    there = [device for device in pool.devices if has_medium(device)]
     members = [device for device in there if MEMBER in devices.signatures(pool.host, device)]
     if not members:
         what = f"there is no volume group '{group}'"

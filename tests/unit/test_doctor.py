@@ -208,6 +208,7 @@ def test_a_device_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("/dev/null", False, ["device-no-device"]),
         (__file__, False, ["device-no-device"]),
         (__file__, True, []),
+        ("/sys/devices/virtual", True, ["device-no-device"]),
     ],
 )
 def test_devices(path: str, file: bool, code: list[str]) -> None:
@@ -293,7 +294,7 @@ def test_a_shared_group() -> None:
 
 
 def test_a_group_on_other_devices(tmp_path: Path) -> None:
-    (tmp_path / "x").touch()
+    (tmp_path / "x").write_bytes(b"x")
     found = looked(group_pool(str(tmp_path / "x")), says("vgs-three"))
     assert brief(found) == [("group-elsewhere", "storagectl pool-edit v")]
 
@@ -309,7 +310,7 @@ def test_two_groups_of_one_name() -> None:
 
 def test_a_group_that_is_not_made_yet(tmp_path: Path) -> None:
     device = tmp_path / "x"
-    device.touch()
+    device.write_bytes(bytes(512))
     pool = group_pool(str(device))
     found = looked(pool, says("vgs-nosuch"), finds(pool, "empty"))
     assert brief(found) == [("group-missing", "storagectl pool-build v")]
@@ -320,7 +321,7 @@ def test_a_device_that_lvm_does_not_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool
 ) -> None:
     device, known = tmp_path / "x", tmp_path / "system.devices"
-    device.touch()
+    device.write_bytes(bytes(512))
     if listed:
         known.touch()
     monkeypatch.setattr(troubles, "LVM_DEVICES", str(known))
@@ -620,3 +621,10 @@ def test_every_tool_that_a_type_needs_has_a_package_everywhere(kind: str) -> Non
         for tool in load(Pool(kind, "p", "u", source, "/t"), Host()).needs().tools:
             words = packages.everywhere(tool)
             assert words.count(":") == len(packages.DISTRIBUTIONS), tool
+
+
+@pytest.mark.parametrize("kind", ["fs", "disk"])
+def test_a_device_without_a_medium(tmp_path: Path, kind: str) -> None:
+    pool = fs_pool(tmp_path) if kind == "fs" else disk_pool(tmp_path)
+    Path(pool.source.devices[0].path).write_bytes(b"")
+    assert codes(doctor.examine(pools_of(tmp_path, pool))) == [("f", "error", "device-empty")]
