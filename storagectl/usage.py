@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.backends import devices, users
-from storagectl.backends.users import Seen, Use
+from storagectl.backends.users import Files, Seen, Use
 from storagectl.errors import Inaccessible, StorageError
 from storagectl.store import warn
 from storagectl.volumes import listed
@@ -32,28 +31,31 @@ class Reference(NamedTuple):
 
 def of_volume(pools: Pools, found: Found) -> Seen:
     """Return what uses a volume, and the images that are based on it, also on each other."""
-    path = found.volume.path
-    seen = users.below(path) if found.volume.type == "dir" else users.of_paths([path])
+    files, path = Files(pools.host), found.volume.path
+    folder = found.volume.type == "dir"
+    seen = users.below(files, path) if folder else users.of_paths(files, [path])
     entries = pools.all()
     on_it = [
         Use(POOL, described(entry), place, pool=entry.name)
         for entry in entries
         for place in places(entry)
-        if lies_in(place, path) or devices.identity(place) in seen.identities
+        if lies_in(place, path) or files.identity(place) in seen.identities
     ]
-    return Seen(users.unique([*seen.uses, *overlays(entries, path), *on_it]), seen.unseen)
+    based = overlays(files, entries, path)
+    return Seen(users.unique([*seen.uses, *based, *on_it]), seen.unseen)
 
 
 def of_pool(pools: Pools, entry: Entry) -> Seen:
     """Return what uses a pool: its folder or devices, and other pools with their images."""
-    target = os.path.realpath(entry.pool.target)
-    own = own_devices(entry)
+    files = Files(pools.host)
+    target = files.real(entry.pool.target)
+    own = own_devices(files, entry)
     numbers = {number for number in map(devices.device_number, own) if number is not None}
-    seen = users.of_paths(own, numbers)
+    seen = users.of_paths(files, own, numbers)
     identities = seen.identities
     uses = [use for use in seen.uses if (use.kind, use.user) != (users.MOUNT, target)]
     if entry.backend.is_folder:
-        seen = users.below(target)
+        seen = users.below(files, target)
         uses += seen.uses
     mounted = {use.user for use in uses if use.kind == users.MOUNT}
     uses += [
@@ -63,10 +65,10 @@ def of_pool(pools: Pools, entry: Entry) -> Seen:
     ]
 
     def is_ours(path: str) -> bool:
-        place = os.path.realpath(path)
+        place = files.real(path)
         if entry.backend.is_folder and lies_in(place, target):
             return True
-        return devices.identity(place) in identities
+        return files.identity(place) in identities
 
     others = [other for other in pools.all() if other.name != entry.name]
     for other in others:
@@ -79,7 +81,7 @@ def of_pool(pools: Pools, entry: Entry) -> Seen:
     return Seen(users.unique(uses), seen.unseen)
 
 
-def own_devices(entry: Entry) -> list[str]:
+def own_devices(files: Files, entry: Entry) -> list[str]:
     """Return the files and devices whose users are users of a pool; none that can't be told."""
     sources = [device.path for device in entry.pool.source.devices]
     try:
@@ -88,10 +90,11 @@ def own_devices(entry: Entry) -> list[str]:
         if isinstance(error, Inaccessible):
             raise
         volumes = []
-    return [*volumes, *(path for path in sources if devices.device_number(path) is not None)]
+    known = filter(files.answers, sources)
+    return [*volumes, *(path for path in known if devices.device_number(path) is not None)]
 
 
-def overlays(entries: list[Entry], path: str) -> list[Use]:
+def overlays(files: Files, entries: list[Entry], path: str) -> list[Use]:
     """Return the images that are read with a file, by way of others too."""
     known = references(entries)
     uses: list[Use] = []
@@ -101,7 +104,7 @@ def overlays(entries: list[Entry], path: str) -> list[Use]:
         if place in looked_at:
             continue
         looked_at.add(place)
-        found = [reference for reference in known if is_same(reference.path, place)]
+        found = [reference for reference in known if is_same(files, reference.path, place)]
         uses += based_on(found, lambda _: True)
         left += [reference.volume.path for reference in found]
     return uses
@@ -154,9 +157,9 @@ def lies_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def is_same(one: str, other: str) -> bool:
+def is_same(files: Files, one: str, other: str) -> bool:
     """Tell whether two paths lead to one file or device; without it, whether they are the same."""
     if one == other:
         return True
-    identity = devices.identity(one) if one.startswith("/") else None
-    return identity is not None and identity == devices.identity(other)
+    identity = files.identity(one) if one.startswith("/") else None
+    return identity is not None and identity == files.identity(other)

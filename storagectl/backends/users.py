@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.backends import devices
 from storagectl.backends.devices import listing, read_all, read_line, read_link
-from storagectl.tools.blockdev import Mount, parse_mountinfo
+from storagectl.host import SERVED
+from storagectl.tools.blockdev import Mount, parse_mountinfo, parse_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from storagectl.host import Host
 
 MOUNT, SWAP, LOOP = "mount", "swap", "loop"
 MAPPER, HOLDER, PROCESS = "device-mapper", "holder", "process"
@@ -47,7 +50,31 @@ class Seen(NamedTuple):
     identities: frozenset[tuple[int, int]] = frozenset()
 
 
-def of_paths(paths: Iterable[str], own: Collection[int] = ()) -> Seen:
+class Files:
+    """Looks at files, but not where a server does not answer: it would wait for ever."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.served = parse_targets(host.mounts(), SERVED)
+
+    def answers(self, path: str) -> bool:
+        """Tell whether a path can be looked at."""
+        return all(
+            self.host.responds(place)
+            for place in self.served
+            if path == place or path.startswith(place + "/")
+        )
+
+    def identity(self, path: str, by: str = "") -> tuple[int, int] | None:
+        """Return what tells a file from all others, looked at by another path if one is given."""
+        return devices.identity(by or path) if self.answers(path) else None
+
+    def real(self, path: str) -> str:
+        """Return a path without links, where that can be told."""
+        return os.path.realpath(path) if self.answers(path) else path
+
+
+def of_paths(files: Files, paths: Iterable[str], own: Collection[int] = ()) -> Seen:
     """Return what uses files and block devices, except for holders with `own` device numbers."""
     uses: list[Use] = []
     used: dict[tuple[int, int], str] = {}
@@ -56,7 +83,7 @@ def of_paths(paths: Iterable[str], own: Collection[int] = ()) -> Seen:
     left = list(paths)
     while left:
         path = left.pop(0)
-        identity = devices.identity(path)
+        identity = files.identity(path)
         if identity is None or identity in used:
             continue
         used[identity] = path
@@ -66,9 +93,7 @@ def of_paths(paths: Iterable[str], own: Collection[int] = ()) -> Seen:
             numbers[devices.dev_text(number)] = path
             uses += mounts_of(mounts, path, devices.dev_text(number))
         uses += [
-            Use(SWAP, KERNEL, path)
-            for swap in devices.swaps()
-            if devices.identity(swap) == identity
+            Use(SWAP, KERNEL, path) for swap in devices.swaps() if files.identity(swap) == identity
         ]
         if folder is not None:
             left += partitions(folder)
@@ -77,11 +102,11 @@ def of_paths(paths: Iterable[str], own: Collection[int] = ()) -> Seen:
                     uses.append(Use(kind, holder, path))
                     left.append(holder)
         for loop, backing in devices.loops():
-            if backing == path or devices.identity(backing) == identity:
+            if backing == path or files.identity(backing) == identity:
                 uses.append(Use(LOOP, loop, path))
                 left.append(loop)
     uses += elsewhere(numbers, mounts)
-    openers, unseen = processes(lambda pid: open_of(pid, used))
+    openers, unseen = processes(lambda pid: open_of(pid, used, files))
     return Seen([*uses, *openers], unseen, frozenset(used))
 
 
@@ -128,7 +153,7 @@ def holders(folder: str) -> Iterator[tuple[str, str]]:
         yield node, MAPPER if mapped else HOLDER
 
 
-def below(target: str) -> Seen:
+def below(files: Files, target: str) -> Seen:
     """Return what uses a folder and what is in it: mounts, swaps, loop devices and processes."""
 
     def inside(path: str) -> bool:
@@ -143,7 +168,7 @@ def below(target: str) -> Seen:
     uses += [Use(SWAP, KERNEL, path) for path in devices.swaps() if inside(path)]
     on_loops = [(loop, backing) for loop, backing in devices.loops() if inside(backing)]
     uses += [Use(LOOP, loop, backing) for loop, backing in on_loops]
-    on_top = of_paths([loop for loop, _ in on_loops])
+    on_top = of_paths(files, [loop for loop, _ in on_loops])
 
     def found(pid: int) -> Iterator[str]:
         folder = f"{devices.PROC}/{pid}"
@@ -184,12 +209,13 @@ def descriptors(pid: int) -> list[str]:
     return os.listdir(f"{devices.PROC}/{pid}/fd")
 
 
-def open_of(pid: int, used: dict[tuple[int, int], str]) -> Iterator[str]:
+def open_of(pid: int, used: dict[tuple[int, int], str], files: Files) -> Iterator[str]:
     """Yield what a process has open of files and devices by identity.  Raises: OSError."""
     for name in descriptors(pid):
         link = f"{devices.PROC}/{pid}/fd/{name}"
-        if read_link(link).startswith("/"):  # not a socket or a pipe
-            identity = devices.identity(link)
+        path = read_link(link)
+        if path.startswith("/"):  # not a socket or a pipe
+            identity = files.identity(path, link)
             if identity in used:
                 yield used[identity]
 

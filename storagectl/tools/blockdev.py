@@ -44,6 +44,16 @@ def parse_mountinfo(text: str) -> list[Mount]:
     return mounts
 
 
+def parse_targets(text: str, kinds: tuple[str, ...]) -> list[str]:
+    """Return where file systems are mounted whose type begins so, of /proc/self/mountinfo."""
+    found = []
+    for line in text.splitlines():
+        head, dash, tail = line.partition(" - ")
+        if dash and tail.startswith(kinds):
+            found.append(unescape(head.split(" ")[4]))
+    return found
+
+
 def parse_swaps(text: str) -> list[str]:
     r"""Parse /proc/swaps: the files and devices that are swapped to.
 

@@ -418,6 +418,7 @@ def test_who_uses_it(shell: Shell, tmp_path: Path) -> None:
         assert shell.ok("-q", "pool-used-by", "p") == ""
         run("mkfs.ext4", "-q", node)
         run("mount", node, str(place))
+        devices.settle()
         try:
             for words in (("vol-used-by", "v", "p"), ("pool-used-by", "p")):
                 assert shell.ok("-q", *words).split() == ["mount", str(place), node]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from fakehost import FakeHost
 
 from storagectl.backends import devices, users
 
@@ -63,3 +66,33 @@ def test_mounts_that_only_another_name_space_has(
         )
     ]
     assert list(users.elsewhere({}, ours)) == []
+
+
+def test_what_a_server_that_is_silent_has_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks at it waits for ever."""
+    dead, link = tmp_path / "dead mount", tmp_path / "link"
+    dead.mkdir()
+    (dead / "file").touch()
+    link.symlink_to(dead / "file")
+    mounts = ("36 35 0:50 / {} rw - nfs4 nas:/x rw\n37 35 8:1 / / rw - ext4 /dev/sda1 rw\n").format(
+        str(dead).replace(" ", r"\040")
+    )
+    host = FakeHost(files={"/proc/self/mountinfo": mounts})
+    asked: list[str] = []
+
+    def responds(path: str) -> bool:
+        asked.append(path)
+        return False
+
+    monkeypatch.setattr(host, "responds", responds)
+    files = users.Files(host)
+    monkeypatch.setattr(os.path, "realpath", lambda path: 1 / 0)
+    assert files.identity(str(dead / "file")) is None
+    assert files.identity(str(dead / "file"), str(link)) is None
+    assert files.real(str(dead)) == str(dead)
+    assert asked == [str(dead)] * 3
+    assert files.identity(f"{dead}er") is None  # there is none
+    assert files.identity(str(tmp_path)) == devices.identity(str(tmp_path))
+    assert asked == [str(dead)] * 3
