@@ -111,10 +111,10 @@ class Entry:
                 hint=f"to start it: {typed('storagectl pool-start', self.name)}",
             )
 
-    def require_stopped(self) -> None:
+    def require_stopped(self, word: str = "still") -> None:
         if self.active:
             raise PoolActive(
-                f"storage pool '{self.name}' is still active",
+                f"storage pool '{self.name}' is {word} active",
                 hint=f"to stop it: {typed('storagectl pool-destroy', self.name)}",
             )
 
@@ -346,10 +346,9 @@ class Pools:
         Returns: False where `if_inactive` and it is active.
         """
         with self.changing(key, "virStoragePoolBuild") as entry:
-            if entry.active:
-                if if_inactive:
-                    return False
-                raise PoolActive(f"storage pool '{entry.name}' is already active")
+            if entry.active and if_inactive:
+                return False
+            entry.require_stopped("already")
             if overwrite and no_overwrite:
                 raise StorageError(
                     "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and"

@@ -85,7 +85,7 @@ def test_what_to_do_about_a_pool_s_state(root: Path) -> None:
     assert hint(root, "pool-refresh", "two words") == (
         "to start it: storagectl pool-start 'two words'"
     )
-    for command in ("pool-undefine", "pool-delete"):
+    for command in ("pool-undefine", "pool-delete", "pool-build"):
         assert hint(root, command, "other") == "to stop it: storagectl pool-destroy other"
 
 

@@ -135,6 +135,7 @@ def test_life(ctl: Program, scratch: Scratch, format: str) -> None:
         assert ctl.refused(f"pool-{verb}", "p") == failed(
             f"Failed to {verb} pool p",
             f"Requested operation is not valid: storage pool 'p' is {word} active",
+            "to stop it: storagectl pool-destroy p",
         )
     ctl.ok("pool-destroy", "p")
     before = digest(device)
