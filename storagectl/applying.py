@@ -99,7 +99,7 @@ class Runner:
             if errors:
                 yield Outcome(each.steps[-1], errors[0])
                 return
-        if each.unseen:
+        if each.unseen or (each.partly_seen and not self.pools.host.plans):
             yield from self.plan_again(each)
         for step in each.steps:
             if step.volume is not None and not self.stopped:

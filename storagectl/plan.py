@@ -52,7 +52,8 @@ class PoolPlan(Record):
     """What is to be done to one pool and its volumes.
 
     `wanted` is None where the files have only volumes of the pool.  With `unseen` the volumes
-    can be looked at only when it runs, and are planned again then.  `listed` says that the
+    can be looked at only when it runs, and are planned again then, as those `partly_seen`, which
+    the host shows already though the pool was not started.  `listed` says that the
     files name all its volumes.  `needs` are the pools that have to be done before.
     """
 
@@ -63,6 +64,7 @@ class PoolPlan(Record):
     asked: list[WantedVolume] = field(default_factory=list)
     listed: bool = False
     unseen: bool = False
+    partly_seen: bool = False
     needs: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
     deletions: list[Step] = field(default_factory=list)

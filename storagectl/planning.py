@@ -202,6 +202,7 @@ class Planner:
         backend = backends.load(entry.pool if entry else plan.pool, self.pools.host)
         planner = VolumePlanner(self.plan, plan, backend)
         if entry is not None or (not plan.has(BUILT) and backend.is_active()):
+            plan.partly_seen = entry is None
             planner.add({volume.name: volume for volume in backend.volumes(details=True)})
         elif plan.has(BUILT) and backend.unbuilt() == backends.SOURCE:
             planner.add({})

@@ -77,7 +77,8 @@ class VolumePlanner:
         """
         name = self.plan.name
         if found is None:
-            backends.require(self.backend, "create_volume")
+            if not perhaps:
+                backends.require(self.backend, "create_volume")
             return Step(
                 CREATED, name, volume.name, None, volume, place=wanted.place, perhaps=perhaps
             )
@@ -159,10 +160,9 @@ class VolumePlanner:
             ("label", has.label, has.label and wanted.label),  # none where there are no labels
         )
         wrong = [f"{what} {a}, not {b}" for what, a, b in pairs if b is not None and a != b]
-        if wrong and self.backend.own_permissions:
-            self.whole.notes.append(
-                f"volume '{volume.name}' of pool '{self.plan.name}' has {', '.join(wrong)}"
-            )
+        note = f"volume '{volume.name}' of pool '{self.plan.name}' has {', '.join(wrong)}"
+        if wrong and self.backend.own_permissions and note not in self.whole.notes:
+            self.whole.notes.append(note)
 
     def in_order(self, steps: list[Step]) -> list[Step]:
         """Return the making of volumes after that of those they are based on."""

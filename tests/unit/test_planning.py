@@ -435,6 +435,32 @@ def test_what_an_inactive_pool_has_is_seen_when_it_runs(machine: Machine) -> Non
     )
 
 
+def test_what_a_stopped_pool_seems_to_have_is_looked_at_again(machine: Machine) -> None:
+    """As a volume group of which something has activated one volume."""
+    mode = "<target><permissions><mode>0640</mode></permissions></target>"
+    machine.apply(machine.pool("p", volumes(volume("a")), BUILT))
+    machine.pools.stop("p")
+    text = machine.pool("p", volumes(volume("a", MIB, mode), volume("b")))
+    plan = machine.plan(text)
+    assert planned(plan) == ["p started", "p b created"]
+    (machine.folder / "p/b").write_bytes(bytes(MIB))
+    outcomes = list(Runner(machine.pools, machine.volumes, plan, keep_going=False).run())
+    assert words([o.step for o in outcomes if not o.error]) == ["p started"]
+    assert plan.notes == ["volume 'a' of pool 'p' has mode 0600, not 0640"]
+
+
+def test_luns_are_seen_when_the_pool_runs(machine: Machine) -> None:
+    """They are found and not made, which is no reason to refuse the pool."""
+    san = (
+        "<pool type='iscsi'><name>san</name><source><host name='192.0.2.1'/>"
+        "<device path='iqn.2026-11.example:disks'/></source><target><path>/dev/disk/by-path</path>"
+        f"</target>{volumes(volume('unit:0:0:1'))}</pool>"
+    )
+    assert planned(machine.plan(san)) == [
+        "san defined", "san started", "san marked as autostarted", "san unit:0:0:1 created perhaps"
+    ]  # fmt: skip
+
+
 def test_settled_definitions_are_the_same(machine: Machine) -> None:
     """A disk pool whose format was left open has it filled in when it is built."""
     disk = (
