@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.errors import ConfigUnsupported, InternalError, NoSupport, XmlError, XmlSyntaxError
+from storagectl.errors import (
+    ConfigUnsupported,
+    InternalError,
+    Mistyped,
+    NoSupport,
+    XmlError,
+    XmlSyntaxError,
+)
 from storagectl.model import (
     Adapter,
     Auth,
@@ -292,7 +299,10 @@ def read_source(node: Node, row: PoolType) -> Source:
     if row.pool_formats:
         source.format = node.text_of("format/@type") or row.pool_default
         if source.format not in row.pool_formats + row.extra_pool_formats:
-            raise ConfigUnsupported(f"unknown pool format type {source.format}")
+            raise ConfigUnsupported(
+                f"unknown pool format type {source.format}",
+                mistyped=Mistyped(source.format or "", lambda: row.pool_formats),
+            )
     used = HOST in (*row.needs, *row.reads)
     source.hosts = [_host(host, used=used) for host in node.findall("host")]
     source.initiator = _initiator(node.find("initiator/iqn"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storagectl.errors import ConfigUnsupported, XmlError
+from storagectl.errors import ConfigUnsupported, Mistyped, XmlError
 from storagectl.model import BackingStore, Cipher, Encryption, Secret, Volume
 from storagectl.poolxml import UINT_MAX, read_permissions, read_secret, write_permissions
 from storagectl.units import COMMAND_LIMIT, XML_LIMIT, scale
@@ -124,7 +124,10 @@ def _format(root: Node, path: str, row: PoolType) -> str | None:
     if name is None or name == row.volume_default:
         return row.volume_default
     if name not in row.volume_formats or name == "none":
-        raise ConfigUnsupported(f"unknown volume format type {name}")
+        raise ConfigUnsupported(
+            f"unknown volume format type {name}",
+            mistyped=Mistyped(name, lambda: set(row.volume_formats) - {"none"}),
+        )
     return name
 
 

@@ -11,7 +11,7 @@ import os
 import pyexpat
 from typing import TYPE_CHECKING, Any
 
-from storagectl.errors import SchemaError, XmlError, XmlSyntaxError
+from storagectl.errors import Mistyped, SchemaError, XmlError, XmlSyntaxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -337,7 +337,9 @@ def choice(node: Node, attribute: str, allowed: tuple[str, ...]) -> str | None:
     """Return an attribute that is absent or one of `allowed`.  Raises: XmlError."""
     value = node.get(attribute)
     if value is not None and value not in allowed:
-        raise attribute_error(node, attribute)
+        error = attribute_error(node, attribute)
+        error.mistyped = Mistyped(value, lambda: allowed)
+        raise error
     return value
 
 

@@ -10,7 +10,7 @@ import click
 from storagectl.commands import command, flag, output, value
 from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive
-from storagectl.errors import ClientError, Inaccessible, PoolNotFound, StorageError
+from storagectl.errors import ClientError, Inaccessible, Mistyped, PoolNotFound, StorageError
 from storagectl.pools import UUID_LENGTH
 from storagectl.pooltypes import POOL_TYPES
 
@@ -99,7 +99,10 @@ def split_types(text: str | None) -> set[str]:
     types = {part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")}
     for name in text.replace(",,", "\0").split(","):
         if name.replace("\0", ",") not in POOL_TYPES:
-            raise ClientError(f"Invalid pool type '{name.replace(chr(0), ',')}'")
+            raise ClientError(
+                f"Invalid pool type '{name.replace(chr(0), ',')}'",
+                mistyped=Mistyped(name, lambda: POOL_TYPES),
+            )
     return types
 
 

@@ -18,7 +18,7 @@ from storagectl.commands.progress import (
 )
 from storagectl.commands.vol_options import allow_backing_option
 from storagectl.commands.vol_show import volume_options
-from storagectl.errors import ClientError, StorageError
+from storagectl.errors import ClientError, Mistyped, StorageError
 from storagectl.units import COMMAND_LIMIT, parse
 
 if TYPE_CHECKING:
@@ -263,7 +263,10 @@ def vol_wipe(
     if algorithm is None:
         algorithm = session.config.wipe_algorithm
     if algorithm not in WIPE_ALGORITHMS:
-        raise ClientError(f"Unsupported algorithm '{algorithm}'")
+        raise ClientError(
+            f"Unsupported algorithm '{algorithm}'",
+            mistyped=Mistyped(algorithm, lambda: WIPE_ALGORITHMS),
+        )
     with moving(progress, no_progress) as mover:
         session.volumes.wipe(found, algorithm, mover)
     session.done(

@@ -65,6 +65,25 @@ def hint(root: Path, *args: str) -> str:
         (["vol-info", "bd.raw"], "db.raw"),
         (["vol-info", "abcd", "images"], "ab\\xe2\\x80\\xaecd"),
         (["vol-delete", "xyzzy", "images"], None),
+        (["vol-create-as", "images", "v", "1M", "--format", "qocw2"], "qcow2"),
+        (["vol-create-as", "images", "v", "1M", "--format", "xyzzy"], None),
+        (["vol-wipe", "web.qcow2", "images", "--algorithm", "gutman"], "gutmann"),
+        (["pool-list", "--type", "logcal"], "logical"),
+        (
+            [
+                "pool-define-as",
+                "x",
+                "fs",
+                "--source-dev",
+                "/dev/x",
+                "--target",
+                "/x",
+                "--source-format",
+                "ext",
+            ],
+            "ext2",
+        ),
+        (["pool-define-as", "x", "logcal", "--target", "/x"], "logical"),
     ],
 )
 def test_what_may_be_meant(root: Path, args: list[str], meant: str | None) -> None:
