@@ -6,6 +6,7 @@ problem of the plan and known before the first step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from storagectl.plan import (
     Step,
 )
 from storagectl.pools import Entry, require_absolute
-from storagectl.volumeplan import VolumePlanner
+from storagectl.volumeplan import VolumePlanner, other_permissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +147,8 @@ class Planner:
                 self.plan.notes.append(
                     f"pool '{name}' runs with its old definition until it is stopped and started"
                 )
+        if entry is not None and active and backend.built_permissions:
+            self.note_permissions(entry, pool)
         if not active and (wanted.build or self.plan.allowed.build):
             later = bool(self.needs(found))
             if later or backend.unbuilt():
@@ -155,6 +158,15 @@ class Planner:
         if (entry is not None and entry.autostart) != wanted.autostart:
             found.steps.append(Step(MARKED if wanted.autostart else UNMARKED, name))
         return found
+
+    def note_permissions(self, entry: Entry, pool: Pool) -> None:
+        """Note another owner or mode of a running pool's folder, which only building gives it."""
+        with contextlib.suppress(StorageError):
+            state = entry.state()
+            has = state.permissions if state is not None else None
+            wrong = other_permissions(has, pool.permissions) if has is not None else ""
+            if wrong:
+                self.plan.notes.append(f"the folder of pool '{pool.name}' has {wrong}")
 
     def needs(self, plan: PoolPlan) -> set[str]:
         """Return the names of the pools that have what a pool, or a volume of it, is on."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from storagectl.backends import Backend
     from storagectl.documents import WantedVolume
-    from storagectl.model import Volume
+    from storagectl.model import Permissions, Volume
 
 # What the header of an encrypted block volume takes beside the capacity that was asked for.
 LUKS_ROOM = 2 << 20
@@ -152,15 +152,8 @@ class VolumePlanner:
 
     def note_permissions(self, volume: Volume, found: Volume) -> None:
         """Note another owner or mode: a guest that runs has its images given to it."""
-        wanted, has = volume.permissions, found.permissions
-        pairs = (
-            ("mode", octal(has.mode), octal(wanted.mode)),
-            ("owner", has.owner, wanted.owner),
-            ("group", has.group, wanted.group),
-            ("label", has.label, has.label and wanted.label),  # none where there are no labels
-        )
-        wrong = [f"{what} {a}, not {b}" for what, a, b in pairs if b is not None and a != b]
-        note = f"volume '{volume.name}' of pool '{self.plan.name}' has {', '.join(wrong)}"
+        wrong = other_permissions(found.permissions, volume.permissions)
+        note = f"volume '{volume.name}' of pool '{self.plan.name}' has {wrong}"
         if wrong and self.backend.own_permissions and note not in self.whole.notes:
             self.whole.notes.append(note)
 
@@ -207,6 +200,17 @@ class VolumePlanner:
         for step in steps:
             step.after = None
         return sorted(steps, key=lambda step: len(lost[step.volume or ""]))
+
+
+def other_permissions(has: Permissions, wanted: Permissions) -> str:
+    """Return in words where permissions are not those that are wanted."""
+    pairs = (
+        ("mode", octal(has.mode), octal(wanted.mode)),
+        ("owner", has.owner, wanted.owner),
+        ("group", has.group, wanted.group),
+        ("label", has.label, has.label and wanted.label),  # none where there are no labels
+    )
+    return ", ".join(f"{what} {a}, not {b}" for what, a, b in pairs if b is not None and a != b)
 
 
 def same_path(one: str, other: str, folder: str) -> bool:

@@ -97,6 +97,7 @@ class Backend:
     `shrinks_allocation` that shrinking a volume gives back what it had allocated,
     `is_folder` that the target is a folder whose files are the volumes,
     `own_permissions` that a new volume gets the owner and mode of its definition,
+    `built_permissions` that `build` gives them to what a running pool shows those of,
     and `keeps_references` that volumes of the pool find each other whatever their names are.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
@@ -107,6 +108,7 @@ class Backend:
     stable_links = True
     shrinks_allocation = False
     own_permissions = True
+    built_permissions = False
     keeps_references = False
 
     def __init__(self, pool: Pool, host: Host) -> None:

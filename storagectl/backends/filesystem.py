@@ -48,6 +48,7 @@ class Directory(Backend):
     is_folder = True
     stable_links = False
     as_owner = False
+    built_permissions = True
 
     def is_active(self) -> bool:
         target = self.pool.target
@@ -236,6 +237,7 @@ class Directory(Backend):
 class Mounted(Directory):
     """A folder that something is mounted on while the pool runs."""
 
+    built_permissions = False
     mount_limit_s: float | None = None
     umount_limit_s: float | None = None
 

@@ -135,6 +135,7 @@ def test_the_diff_of_a_change(repository: Repository) -> None:
     answer = repository.apply("--diff", "--resize", repository.folder)
     assert (answer.status, answer.stderr) == (
         0, "warning: pool 'images' runs with its old definition until it is stopped and started\n"
+        "warning: the folder of pool 'images' has mode 0711, not 0700\n"
     )  # fmt: skip
     changes = [line for line in answer.stdout.splitlines() if line[:1] in ("+", "-", "P", "V")]
     assert changes == [
@@ -326,5 +327,6 @@ def test_json(repository: Repository) -> None:
     repository.write("images.xml", POOL.replace("</path>", mode))
     repository.write("images/a.xml", VOLUME.format("a", 1))
     assert facts("--diff")["notes"] == [
-        "pool 'images' runs with its old definition until it is stopped and started"
+        "pool 'images' runs with its old definition until it is stopped and started",
+        "the folder of pool 'images' has mode 0711, not 0700",
     ]

@@ -38,8 +38,8 @@ def settled(ctl: Program, *words: object, **watched: list[str]) -> None:
 def fs_pool(device: str, target: Path, *, format: str = "ext4", volumes: str = "") -> str:
     return (
         f"<pool type='fs' build='yes'><name>f</name><source><device path='{device}'/>"
-        f"<format type='{format}'/></source><target><path>{target}</path></target>"
-        f"<volumes>{volumes}</volumes></pool>"
+        f"<format type='{format}'/></source><target><path>{target}</path>"
+        f"<permissions><mode>0711</mode></permissions></target><volumes>{volumes}</volumes></pool>"
     )
 
 

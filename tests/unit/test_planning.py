@@ -123,7 +123,9 @@ def test_a_changed_definition_of_a_running_pool(machine: Machine) -> None:
     )
     plan = machine.plan(text)
     assert (planned(plan), plan.notes) == (
-        ["p redefined"], ["pool 'p' runs with its old definition until it is stopped and started"]
+        ["p redefined"],
+        ["pool 'p' runs with its old definition until it is stopped and started",
+         "the folder of pool 'p' has mode 0711, not 0700"],
     )  # fmt: skip
     machine.apply(text)
     config = machine.pools.find("p").config
