@@ -273,6 +273,7 @@ class Command(click.Command):
         session.begin(self.name)
         before = time.monotonic()
         succeeded = False
+        outcome = "interrupted"
         try:
             if "--help" in named:
                 self.show_help()
@@ -286,16 +287,26 @@ class Command(click.Command):
                 session.show_plan()
             succeeded = True
         except StorageError as error:
+            outcome = error.lines()[-1]
             session.show_plan(only_stated=True)
             session.fail(error)
         except click.exceptions.Exit as done:
             succeeded = done.exit_code == 0
+            outcome = "failed"
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
-            session.fail(ClientError(f"{error.strerror}: '{error.filename}'"))
+            outcome = f"{error.strerror}: '{error.filename}'"
+            session.fail(ClientError(outcome))
         finally:
-            session.finish(time.monotonic() - before, succeeded=succeeded)
+            seconds = time.monotonic() - before
+            if self.changes and not session.dry_run and "--help" not in named:
+                from storagectl.commands.journal import record
+
+                assert self.name is not None
+                what = "succeeded" if succeeded else outcome
+                record(self.name, named, root=settings.root, outcome=what, seconds=seconds)
+            session.finish(seconds, succeeded=succeeded)
             sys.stdout.flush()  # a later command must not run where nobody reads any more
         return succeeded
 
