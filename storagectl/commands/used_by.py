@@ -8,6 +8,7 @@ import click
 
 from storagectl.commands import command, output, value
 from storagectl.commands.vol_show import volume_options
+from storagectl.store import warn
 
 if TYPE_CHECKING:
     from storagectl.backends.users import Seen
@@ -44,8 +45,9 @@ def show(session: Session, seen: Seen) -> None:
     rows = [(use.kind, use.user, use.used) for use in seen.uses]
     output.write(output.table(HEADER, rows, quiet=session.quiet))
     if seen.unseen:
-        whose = "a process" if seen.unseen == 1 else f"{seen.unseen} processes"
-        session.warn(f"warning: what {whose} of other users has open is not seen; root sees it")
+        one = seen.unseen == 1
+        whose = "a process of other users has" if one else f"{seen.unseen} processes of others have"
+        warn(f"what {whose} open is not seen; root sees it")
 
 
 def facts_of(seen: Seen) -> Facts:

@@ -201,7 +201,13 @@ def test_what_others_have_open_may_not_be_seen(
             assert str(hidden) not in done.stdout
             document = json.loads(storagectl(root, *words, "--json").stdout)
             assert document["result"]["unseen_processes"] == 1
-            assert len(document["warnings"]) == 1
+            assert document["warnings"] == [
+                "what a process of other users has open is not seen; root sees it"
+            ]
+    monkeypatch.setattr(users, "processes", lambda found: ([], 2))
+    assert storagectl(root, "vol-used-by", "b", "p").stderr == (
+        "warning: what 2 processes of others have open is not seen; root sees it\n"
+    )
 
 
 @pytest.mark.parametrize(
