@@ -56,7 +56,7 @@ def apply(
     keep_going: bool,
 ) -> None:
     from storagectl import documents, planning
-    from storagectl.plan import PRUNABLE, Allowed
+    from storagectl.plan import POOLS, PRUNABLE, Allowed
 
     exclusive(diff=diff, keep_going=keep_going)
     exclusive(diff=diff, dry_run=session.dry_run)
@@ -71,6 +71,8 @@ def apply(
     if errors:
         session.result(Answer(errors=errors).facts)
         raise ClientError("Nothing is changed, for there are errors in the files")
+    if POOLS in prune and not wanted.pools:
+        raise ClientError("No file has a pool: --prune pools would leave none")
     plan = planning.make(session.pools, wanted, Allowed(build, overwrite, resize, prune))
     answer = Answer(errors=[session.report(error) for error in plan.problems])
     session.result(answer.facts)

@@ -258,6 +258,18 @@ def test_prune(repository: Repository) -> None:
     assert (repository.srv / "other").is_dir()
 
 
+@pytest.mark.parametrize("text", ["<storage/>", "<volume pool='images'><name>a</name></volume>"])
+def test_pools_are_not_pruned_by_files_without_any(repository: Repository, text: str) -> None:
+    repository.apply()
+    empty = repository.write("../empty.xml", text)
+    for words in ((), ("--diff",), ("--keep-going",)):
+        answer = repository.apply("--prune", "pools", *words, empty)
+        assert (answer.status, answer.stderr) == (
+            1, "error: No file has a pool: --prune pools would leave none\n"
+        )  # fmt: skip
+    assert "running" in repository.run("pool-info", "images").stdout
+
+
 def test_stdin(repository: Repository) -> None:
     import subprocess
     import sys

@@ -9,6 +9,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl.applying import Runner
+from storagectl.backends.filesystem import Directory
 from storagectl.documents import File, read
 from storagectl.errors import StorageError
 from storagectl.plan import Allowed, Plan
@@ -377,6 +378,19 @@ def test_a_refused_build_leaves_the_definition_as_it_was(machine: Machine) -> No
     assert (done, errors[0][0]) == ([], "Failed to build pool p")
     entry = machine.pools.find("p")
     assert (entry.config, entry.autostart) == (before, True)
+
+
+def test_an_interrupted_build_leaves_no_definition(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Directory, *, overwrite: bool, no_overwrite: bool) -> None:
+        assert machine.pools.by_name("p") is not None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Directory, "build", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        machine.apply(machine.pool("p", "", BUILT))
+    assert machine.pools.all() == []
 
 
 def test_what_needs_a_pool_that_failed_is_not_tried(machine: Machine) -> None:
