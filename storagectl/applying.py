@@ -122,7 +122,7 @@ class Runner:
             yield Outcome(Step("", each.name), problem)
 
     def attempt(self, step: Step) -> Iterator[Outcome]:
-        with self.telling(step) as errors:
+        with self.telling(step) as errors, self.pools.host.attempt():
             self.do(step)
         yield Outcome(step, *errors)
 
@@ -144,7 +144,7 @@ class Runner:
     def build(self, plan: PoolPlan, definition: Step | None, step: Step) -> Iterator[Outcome]:
         """Define a pool and build it; where that fails its definition is what it was."""
         built = False
-        with self.telling(step) as errors:
+        with self.telling(step) as errors, self.pools.host.attempt():
             built = define_and_build(
                 self.pools,
                 plan.pool,

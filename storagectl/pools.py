@@ -67,7 +67,10 @@ class Entry:
     @cached_property
     def active(self) -> bool:
         """Whether the pool was started and the host agrees that it runs."""
-        return self.marker is not None and backends.load(self.marker, self.host).is_active()
+        if self.marker is None:
+            return False
+        backend = backends.load(self.marker, self.host)
+        return backend.is_foreseen() or backend.is_active()
 
     @property
     def exists(self) -> bool:

@@ -100,10 +100,11 @@ def create_from(
     assert backend.create_volume is not None
     assert backend.delete_volume is not None
     backend.create_volume(volume, metadata=metadata)
-    made = backend.volume(volume.name)
-    if made is None and backend.host.plans:
+    if backend.host.plans:
         path = backend.host.expected_at(volume.name)
-        made = volume.replace(key=path, path=path, type="block", encryption=None)
+        made: Volume | None = volume.replace(key=path, path=path, type="block", encryption=None)
+    else:
+        made = backend.volume(volume.name)
     assert made is not None
     try:
         if raw:

@@ -18,6 +18,7 @@ from storagectl.errors import (
     NoSupport,
     OperationFailed,
     OperationInvalid,
+    OperationUnsupported,
     PoolBuilt,
     ProbeFailed,
     ResourceBusy,
@@ -202,6 +203,10 @@ class Disk(Backend):
     def _table(self) -> PartitionTable:
         """Read the partition table.  Raises: ToolFailed where parted can't."""
         self._require_device()
+        if self.host.expects(self.device):
+            raise OperationUnsupported(
+                f"a dry run cannot tell what the partitions of '{self.device}' are after a change"
+            )
         return parted.parse_table(self._parted(parted.print_table(self.device)))
 
     def _parted(self, argv: list[str], *, changes: bool = False) -> str:
@@ -343,6 +348,7 @@ class Disk(Backend):
         words = mkpart_words(table.label, place.kind, volume.format)
         try:
             self._parted(parted.mkpart(self.device, words, place.start, place.end), changes=True)
+            self.host.expect(self.device)
             if not self.host.expect(node) and not devices.wait_until(
                 lambda: self._is_partition(self._node(place.number), place)
             ):
@@ -418,6 +424,7 @@ class Disk(Backend):
         last = max((part, *moved), key=lambda other: other.number)
         gone = self._node(last.number)
         self._parted(parted.rm(self.device, part.number), changes=True)
+        self.host.expect(self.device)
         # a mac table has entries for what is free, and the kernel nodes for them
         if not self.host.plans and not devices.wait_until(
             lambda: not self._is_partition(gone, last)

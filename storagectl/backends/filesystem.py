@@ -14,6 +14,7 @@ from storagectl.errors import (
     Inaccessible,
     InvalidArgument,
     OperationInvalid,
+    OperationUnsupported,
     StorageError,
     ToolFailed,
 )
@@ -132,7 +133,16 @@ class Directory(Backend):
         self.host.sweep(target)
         self.host.remove_folder(target, f"failed to remove pool '{target}'")
 
+    def _is_new(self) -> bool:
+        """Tell whether a dry run has planned to make the folder, which is empty then.
+
+        Raises: OperationUnsupported where it has planned what may have volumes already.
+        """
+        return self.host.expects(self.pool.target)
+
     def volumes(self, *, details: bool) -> Iterator[Volume]:
+        if self._is_new():
+            return
         self._require_answer()
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
@@ -162,7 +172,7 @@ class Directory(Backend):
         return Volume(entry.name, path, path, kind)
 
     def volume(self, name: str) -> Volume | None:
-        if "/" in name or name in ("", ".", "..") or not listed(name):
+        if "/" in name or name in ("", ".", "..") or not listed(name) or self._is_new():
             return None
         self._require_answer()
         return self._inspect(name)
@@ -250,6 +260,13 @@ class Mounted(Directory):
         yield from troubles.of_folder(self, mounted=active)
         if not active:
             yield from troubles.of_mount(self)
+
+    def _is_new(self) -> bool:
+        if self.host.expects(self.pool.target) and self._mounted() is None:
+            raise OperationUnsupported(
+                f"a dry run cannot tell what is in '{self.pool.target}' before it is mounted"
+            )
+        return False
 
     def mount_command(self) -> list[str]:
         """Return what mounts the source at the target.  Raises: StorageError for a bad one."""
@@ -373,6 +390,9 @@ class FileSystem(Mounted):
         yield from super().troubles(active=active)
         if not active and troubles.has_medium(self.device):
             yield from troubles.of_file_system(self)
+
+    def _is_new(self) -> bool:
+        return self.host.expects(self.device) or super()._is_new()
 
     def is_source(self, mount: Mount) -> bool:
         device = os.path.realpath(self.device)

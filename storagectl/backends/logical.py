@@ -114,6 +114,8 @@ class Logical(Backend):
         return any(is_among(device, group.devices) for device in self.devices)
 
     def _logical_volumes(self) -> list[LogicalVolume]:
+        if any(map(self.host.expects, self.devices)):
+            return []  # a dry run has planned to make the group
         return lvm.parse_volumes(self.host.query(lvm.lvs(self.group)))
 
     def layouts(self) -> list[Layout]:

@@ -82,6 +82,7 @@ def perform(calls: Sequence[Call], settings: Settings) -> bool:
     `quit` ends it.
     """
     succeeded = True
+    settings.planner = None
     for call in calls:
         settings.failure = 1
         succeeded = call.run(settings)

@@ -19,10 +19,11 @@ from storagectl.pools import Pools
 from storagectl.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
     from storagectl.commands.document import Document
+    from storagectl.host.plan import Planner
     from storagectl.volumes import Found, Volumes
 
     Facts = dict[str, object]
@@ -40,6 +41,7 @@ class Settings:
         self.json = False
         self.dry_run = False
         self.verbose = False
+        self.planner: Planner | None = None
         self.interactive = False
         self.ended = False
         self.failure = 1  # the exit status of a command that does not succeed
@@ -68,6 +70,7 @@ class Session:
         self.has_data_on_stdout = False
         self.document: Document | None = None
         self.config = Config()
+        self.planner: Planner | None = None
         # whether what was planned counts although the command fails
         self.states_plan = False
 
@@ -89,11 +92,20 @@ class Session:
         settings = self.settings
         self.system = serves_system(settings.connected_to)
         self.config = load(settings.root, system=self.system)
-        self.host = (planner() if self.dry_run else Host)(self.config.time_limits)
+        limits = self.config.time_limits
+        self.host = self._planner(limits) if self.dry_run else Host(limits)
         if self.verbose:
             self.host.heed = output.echo
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
         self.pools = Pools(store, self.host)
+
+    def _planner(self, limits: Mapping[str, float]) -> Planner:
+        """Return the host that plans all commands of a line, each by a script of its own."""
+        from storagectl.host.plan import Planner
+
+        self.planner = self.settings.planner = self.settings.planner or Planner(limits)
+        self.planner.anew()
+        return self.planner
 
     @cached_property
     def volumes(self) -> Volumes:
@@ -207,7 +219,11 @@ class Session:
 
     def show_plan(self, *, only_stated: bool = False) -> None:
         """In a dry run, print what was going to be done."""
-        if not self.dry_run or (only_stated and not self.states_plan):
+        if not self.dry_run:
+            return
+        if only_stated and not self.states_plan:
+            if self.planner is not None:
+                self.planner.forget()
             return
         script = self.host.planned(self.command)
         self.has_data_on_stdout = False
@@ -232,13 +248,6 @@ class Session:
             output.write(f"\n(Time: {output.decimal(seconds * 1000, 3)} ms)\n\n")
         else:
             self.say("")
-
-
-def planner() -> type[Host]:
-    """Return the kind of host that plans."""
-    from storagectl.host.plan import Planner
-
-    return Planner
 
 
 def read_line(ends: bytes) -> bytes | None:

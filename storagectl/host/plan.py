@@ -48,10 +48,10 @@ class Planner(Host):
 
     def __init__(self, limits: Mapping[str, float] | None = None) -> None:
         super().__init__(limits)
-        self.script = Script()
         self.user = os.geteuid()
         self.files: dict[str, bytes | None] = {}
         self.expected: list[str] = []
+        self.anew()
         self.places: dict[int, str] = {}
 
     def planned(self, name: str) -> str:
@@ -114,15 +114,31 @@ class Planner(Host):
     def expected_at(self, name: str) -> str:
         return next(made for made in self.expected if os.path.basename(made) == name)
 
+    def anew(self) -> None:
+        """Begin a script of its own that comes after what is planned already."""
+        self.script = Script()
+        self.before = self._state()
+
+    def forget(self) -> None:
+        """Forget what was planned since `anew`."""
+        self._restore(self.before)
+
+    def _state(self) -> tuple[list[str], list[str], dict[str, bytes | None], list[str]]:
+        script = self.script
+        return [*script.lines], [*script.secrets], dict(self.files), [*self.expected]
+
+    def _restore(
+        self, state: tuple[list[str], list[str], dict[str, bytes | None], list[str]]
+    ) -> None:
+        self.script.lines, self.script.secrets, self.files, self.expected = state
+
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
-        lines, secrets = list(self.script.lines), list(self.script.secrets)
-        files, expected = dict(self.files), list(self.expected)
+        before = self._state()
         try:
             yield
         except BaseException:
-            self.script.lines, self.script.secrets = lines, secrets
-            self.files, self.expected = files, expected
+            self._restore(before)
             raise
 
     @contextlib.contextmanager
@@ -392,6 +408,8 @@ class Planner(Host):
 
     @contextlib.contextmanager
     def staged(self, path: str, mode: int = 0o600) -> Iterator[str]:
+        if self._exists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._require_writable(os.path.dirname(path))
         self._require_free(path)
         self.record(["install", f"--mode={mode:04o}", "--", "/dev/null", path])

@@ -49,6 +49,15 @@ SECRETS = ("secret-define SECRET",)
 LUKS = (*POOL, *SECRETS, "secret-set-value VALUED --file VALUE --plain", "vol-create p LUKS")
 
 
+CHAINED = [
+    "<volume pool='p'><name>base</name><capacity unit='MiB'>2</capacity><target><format"
+    " type='qcow2'/></target></volume>",
+    "<volume pool='p'><name>over</name><capacity unit='MiB'>2</capacity><target><format"
+    " type='qcow2'/></target><backingStore><path>TARGETp/base</path><format type='qcow2'/>"
+    "</backingStore></volume>",
+]
+
+
 class Case(NamedTuple):
     """A command, and what there is before it."""
 
@@ -107,6 +116,8 @@ CASES = [
     Case("vol-clone a.qcow2 b.qcow2 p --verify", IMAGE),
     Case("vol-clone a.qcow2 b.qcow2 p --linked", IMAGE),
     Case("vol-clone b.qcow2 c.qcow2 p --keep-backing", BASE),
+    Case("apply CHAIN"),
+    Case("apply CHAIN --resize --prune volumes", ("apply CHAIN", *RAW[2:])),
     Case("vol-delete a.img p", RAW),
     Case("vol-rename a.img 'b c.img' p", RAW),
     Case("vol-resize a.img 5M p", RAW),
@@ -160,6 +171,8 @@ class Place:
                 "</name><capacity unit='MiB'>1</capacity><allocation>0</allocation></volume>"
                 "</volumes></pool>",
             ),
+            "chain.xml": "<storage>" + pool("p").replace("<pool", "<pool build='yes'")
+                           + "".join(CHAINED) + "</storage>",
             "libvirt/one.xml": pool("one", uuid=OTHER_UUID),
             "libvirt/two.xml": pool("two", uuid=OTHER_UUID.replace("2", "3")),
         }  # fmt: skip
@@ -178,7 +191,7 @@ class Place:
             "POOL": "pool-p", "DATA": "data", "OUT": "out", "VALUE": "value", "FILE": "pool.xml",
             "OWNED": "owned.xml", "SECRET": "secret.xml", "FLEETING": "fleeting.xml",
             "LUKS": "luks.xml", "FOLDER": "folder.xml", "VOLUME": "volume.xml",
-            "LIBVIRT": "libvirt", "APPLIED": "applied.xml",
+            "LIBVIRT": "libvirt", "APPLIED": "applied.xml", "CHAIN": "chain.xml",
         }  # fmt: skip
         if head == "VALUED":
             return SECRET_UUID
@@ -434,6 +447,27 @@ def test_a_shell_that_it_is_pasted_into_survives_a_failure(place: Place) -> None
         ["bash"], input=f"{script}echo still here\n", capture_output=True, text=True, check=False
     )
     assert done.stdout == "still here\n"
+
+
+def test_commands_of_one_line_count_on_each_other(place: Place) -> None:
+    place.anew(Case(""))
+    folder = re.sub("[ \"']", r"\\\g<0>", f"{place.folder}/pool-p")
+    line = (
+        f"pool-define-as p dir --target {folder}; vol-list p; pool-start p; pool-build p;"
+        " pool-start p; vol-create-as p a 1M; vol-create-as p a 2M; pool-autostart p"
+    )
+    before = place.picture(times=True)
+    done = storagectl(place.root, "--dry-run", line)
+    assert place.picture(times=True) == before
+    assert done.stdout.count("#!/bin/bash") == 5
+    words = re.findall(r"^error: (.*)$", done.stderr, re.M)
+    assert [word.partition(":")[0] for word in words] == [
+        "command 'vol-list' doesn't support option --dry-run",
+        "Failed to start pool p", f"cannot open directory '{place.folder}/pool-p'",
+        "Failed to create vol a", "Requested operation is not valid",
+    ]  # fmt: skip
+    assert bash(done.stdout).returncode == 0
+    assert place.run("vol-info a p").stdout.count("1.00 MiB") == 2
 
 
 def test_json_has_the_script(place: Place) -> None:

@@ -7,13 +7,22 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from fakehost import FakeHost
 
+from storagectl.backends import devices
+from storagectl.backends.iscsi import Iscsi
+from storagectl.backends.logical import Logical
+from storagectl.backends.scsi import Scsi
 from storagectl.errors import SystemFailure
 from storagectl.host import Host
 from storagectl.host.plan import Planner
 from storagectl.host.script import Script, dd, join, quote
+from storagectl.model import Adapter, Auth, Device, Permissions, Pool, Source, Volume
+from storagectl.model import Host as Server
+from storagectl.tools import iscsiadm, lvm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # What only reads, locks, asks or talks.
@@ -162,3 +171,157 @@ def test_errors_are_those_of_the_real_host(tmp_path: Path) -> None:
     planner = Planner()
     assert attempts(planner, tmp_path) == attempts(Host(), tmp_path)
     assert planner.script.lines == []
+
+
+# Pools whose devices no test here has
+
+
+class FakePlanner(Planner):
+    """Plans with tools that answer from a script."""
+
+    def __init__(self, *script: tuple[Sequence[str], str, int]) -> None:
+        super().__init__()
+        self.tools = FakeHost(*script)
+
+    def find_tool(self, name: str) -> str:
+        return name
+
+    def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
+        return self.tools._spawn(argv)
+
+    def require_reachable(self, name: str, port: int, seconds: float) -> None:
+        assert (name, port) == ("server", 3260)
+
+
+IQN = "iqn.2026-11.lab:t1"
+
+
+def iscsi(auth: Auth | None, initiator: str | None = None) -> Iscsi:
+    interfaces = (iscsiadm.interfaces(), "default tcp,<empty>,<empty>,<empty>,<empty>\n", 0)
+    host = FakePlanner(*([interfaces] if initiator else []))
+    source = Source(hosts=[Server("server")], devices=[Device(IQN)], auth=auth, initiator=initiator)
+    backend = Iscsi(Pool("iscsi", "p", "07f06ec7-1", source, target="/dev/disk/by-path"), host)
+    backend.secret_of = lambda auth: "top secret"
+    return backend
+
+
+@pytest.fixture
+def no_iscsi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No session, and a folder for the records of iscsiadm."""
+    monkeypatch.setattr(devices, "SYS", str(tmp_path / "sys"))
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
+    monkeypatch.setattr(iscsiadm, "RECORDS", (str(tmp_path / "nodes"),))
+    return tmp_path / "nodes"
+
+
+def test_a_login_is_planned(no_iscsi: Path) -> None:
+    backend = iscsi(None, "iqn.me")
+    backend.start()
+    assert isinstance(backend.host, FakePlanner)
+    named = "--interface storagectl-iface-07f06ec7"
+    node = f"iscsiadm --mode node --portal server:3260,1 --targetname {IQN}"
+    assert backend.host.script.lines == [
+        f"iscsiadm --mode iface {named} --op new",
+        f"iscsiadm --mode iface {named} --op update --name iface.initiatorname --value iqn.me",
+        f"{node} --op new {named}",
+        f"{node} --op update --name node.session.initial_login_retry_max --value 2 {named}",
+        f"timeout 150 {node} --login {named}",
+    ]
+    assert backend.is_foreseen()
+    assert backend.settled().source.hosts[0].port == 3260
+    assert not iscsi(None).is_foreseen()
+
+
+def test_a_password_goes_into_the_record_only(no_iscsi: Path) -> None:
+    backend = iscsi(Auth("chap", "jo'e", "u", None))
+    backend.start()
+    assert isinstance(backend.host, FakePlanner)
+    text = backend.host.script.text("pool-start")
+    assert "top secret" not in text
+    assert "the password of iSCSI user jo'e has to come on descriptor 9" in text
+    record = no_iscsi / IQN / "server,3260,1/default"
+    record.parent.mkdir(parents=True)
+    before = (
+        "# BEGIN RECORD 2.1.8\nnode.name = x\nnode.session.auth.authmethod = None\n# END RECORD\n"
+    )
+    record.write_text(before)
+    fakes = "iscsiadm() { :; }\ntimeout() { :; }\n"
+    value = no_iscsi.parent / "value"
+    value.write_text("top secret")
+    bash(f"exec 9<{value}\n{fakes}{text}")
+    assert record.read_text() == iscsiadm.with_chap(before, "jo'e", "top secret")
+
+
+def logical(*script: tuple[Sequence[str], str, int]) -> Logical:
+    source = Source(name="vg", devices=[Device("/dev/null")])
+    return Logical(Pool("logical", "p", "u", source, target="/dev/vg"), FakePlanner(*script))
+
+
+def test_a_volume_group_is_planned_and_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
+    monkeypatch.setattr(devices, "require_unused", lambda host, device: None)
+    monkeypatch.setattr(devices, "require_empty", lambda host, device, wanted: None)
+    monkeypatch.setattr(devices, "clear_edges", lambda host, device: None)
+    backend = logical((lvm.vgs("vg"), f'Volume group "vg" {lvm.NOT_FOUND}', 5))
+    backend.build(overwrite=False, no_overwrite=False)
+    backend.start()
+    assert isinstance(backend.host, FakePlanner)
+    assert backend.host.script.lines == [
+        "pvcreate /dev/null", "vgcreate vg /dev/null", "vgchange -aly vg"
+    ]  # fmt: skip
+    assert backend.is_foreseen()
+
+
+def test_a_logical_volume_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
+    backend = logical((lvm.lvs("vg"), '{"report": [{"lv": []}]}', 0))
+    volume = Volume("new", capacity=1 << 20, allocation=1 << 20)
+    volume.permissions = Permissions(0o640, 1, None)
+    backend.create_volume(volume, metadata=False)
+    assert isinstance(backend.host, FakePlanner)
+    assert backend.host.script.lines == [
+        "lvcreate --name new -L 1024K vg --yes",
+        "for _ in {1..100}; do [ -b /dev/vg/new ] && break; sleep 0.1; done; [ -b /dev/vg/new ]",
+        "chown -- 1 /dev/vg/new",
+        "chmod -- 0640 /dev/vg/new",
+    ]
+    assert backend.host.expected_at("new") == "/dev/vg/new"
+
+
+def test_a_group_is_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
+    text = '{"report": [{"lv": []}]}'
+    backend = logical((lvm.lvs("vg"), text, 0), (lvm.lvs("vg"), text, 0))
+    backend.stop()
+    assert isinstance(backend.host, FakePlanner)
+    assert backend.host.script.lines == ["vgchange -aln vg"]
+
+
+def test_a_vhba_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "SYS", str(tmp_path))
+    monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
+    parent = tmp_path / "class/fc_host/host3"
+    parent.mkdir(parents=True)
+    for name in ("node_name", "port_name", "vport_create", "vport_delete"):
+        (parent / name).write_text("0x1\n")
+    adapter = Adapter("fc_host", wwnn="20", wwpn="10", parent="scsi_host3")
+    pool = Pool("scsi", "p", "u", Source(adapter=adapter), target="/dev/disk/by-id")
+    backend = Scsi(pool, FakePlanner())
+    backend.start()
+    assert isinstance(backend.host, FakePlanner)
+    assert backend.host.script.lines == [f"printf %s 10:20 >{parent}/vport_create"]
+    assert backend.is_foreseen()
+    assert backend.settled().source.adapter == adapter.replace(managed="yes")
+    assert (parent / "vport_create").read_text() == "0x1\n"
+
+
+def test_what_is_done_as_another_user_is_in_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file server that lets root make no files."""
+    host = FakePlanner()
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    monkeypatch.setattr(os, "getegid", lambda: 99)
+    monkeypatch.setattr(os, "getgroups", lambda: [99])
+    host.change(["mkfs.x", "a b"], limit_s=30.0)
+    assert host.script.lines == [
+        "setpriv --reuid=1234 --regid=99 --groups=99 timeout 30 mkfs.x 'a b'"
+    ]
