@@ -353,6 +353,8 @@ class Command(click.Command):
         assert self.callback is not None
         assert self.name is not None
         try:
+            if session.dry_run and values.get("print_xml"):
+                raise ClientError("Options --print-xml and --dry-run are mutually exclusive")
             if session.config.confirm and not session.dry_run:
                 from storagectl.commands.confirm import confirm
 

@@ -482,6 +482,14 @@ def test_json_has_the_script(place: Place) -> None:
     assert refused["result"] is None
 
 
+def test_a_document_is_no_script(place: Place) -> None:
+    done = storagectl(
+        place.root, "pool-define-as", "p", "dir", "--target", "/x", "--print-xml", "--dry-run"
+    )
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr == "error: Options --print-xml and --dry-run are mutually exclusive\n"
+
+
 def test_readonly_refuses_a_dry_run(place: Place) -> None:
     place.anew(Case("", RAW))
     done = storagectl(place.root, "--readonly", "vol-delete", "a.img", "p", "--dry-run")
