@@ -337,7 +337,7 @@ class Mounted(Directory):
         """Return why nothing can be mounted, in words of mount(8); nothing where it can."""
         target = self.pool.target
         if self.host.is_folder(target) or self.host.expects(target):
-            return ""
+            return "" if self.host.is_root() else f"{target}: must be superuser to use mount"
         return f"{target}: mount point " + (
             "is not a directory" if os.path.exists(target) else "does not exist"
         )

@@ -10,16 +10,17 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl.backends import devices
+from storagectl.backends.filesystem import FileSystem
 from storagectl.backends.iscsi import Iscsi
 from storagectl.backends.logical import Logical
 from storagectl.backends.scsi import Scsi
-from storagectl.errors import SystemFailure
+from storagectl.errors import SystemFailure, ToolFailed
 from storagectl.host import Host
 from storagectl.host.plan import Planner
 from storagectl.host.script import Script, dd, join, quote
 from storagectl.model import Adapter, Auth, Device, Permissions, Pool, Source, Volume
 from storagectl.model import Host as Server
-from storagectl.tools import iscsiadm, lvm
+from storagectl.tools import blkid, iscsiadm, lvm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,6 +192,14 @@ class FakePlanner(Planner):
 
     def require_reachable(self, name: str, port: int, seconds: float) -> None:
         assert (name, port) == ("server", 3260)
+
+
+def test_only_root_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(devices=[Device("/dev/null")], format="ext4")
+    pool = Pool("fs", "p", "u", source, target=str(tmp_path))
+    monkeypatch.setattr(FakePlanner, "is_root", lambda self: False)
+    with pytest.raises(ToolFailed, match=f"mount: {tmp_path}: must be superuser to use mount"):
+        FileSystem(pool, FakePlanner((blkid.signatures("/dev/null"), "", 0))).start()
 
 
 IQN = "iqn.2026-11.lab:t1"
