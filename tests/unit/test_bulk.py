@@ -84,7 +84,9 @@ def test_copy_data_of_any_window(
         os.ftruncate(target, at + length)
         bulk.Mover().copy_data(source, target, start, at, length)
         assert whole(target) == bytes(at) + content[start : start + length]
-        assert os.fstat(target).st_blocks <= os.fstat(source).st_blocks + 16
+        # a range of data that begins elsewhere in a block may take one more, of eight sectors
+        parts = len(list(bulk.data_ranges(source, start, start + length)))
+        assert os.fstat(target).st_blocks <= os.fstat(source).st_blocks + 8 * (parts + 1)
 
 
 @given(layouts, st.data())

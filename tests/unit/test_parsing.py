@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from inprocess import Answer, storagectl
 
@@ -385,6 +385,8 @@ def same_usage(args: Sequence[str]) -> None:
 @example("pool-info", ["--9"])
 @settings(max_examples=40, deadline=None)
 def test_usage_errors_are_virshs(name: str, words: list[str]) -> None:
+    # --bytes of lists is our own
+    assume(not (name.endswith("-list") and {"--bytes", "--bytes=1"}.intersection(words)))
     same_usage([name, *words])
 
 
