@@ -44,14 +44,15 @@ class Log:
         return subprocess.run(argv, capture_output=True, check=False).returncode
 
     def lines(self) -> list[str]:
-        """Return what has come, without time and process: it must be all that there is."""
+        """Return what has come of the test's own commands, without time and process."""
         found = []
         while True:
             try:
                 line = self.socket.recv(65536).decode()
             except BlockingIOError:
                 return found
-            found.append(re.sub(r"^<\d+>.{15} storagectl\[\d+\]: ", "", line))
+            if f" --root {self.ctl.root} " in line:
+                found.append(re.sub(r"^<\d+>.{15} storagectl\[\d+\]: ", "", line))
 
 
 @pytest.fixture
