@@ -58,7 +58,7 @@ class Program:
         return answer.stdout
 
     def refused(self, *words: str) -> str:
-        answer = storagectl(self.root, *words)
+        answer = storagectl(self.root, *words, hints=True)
         assert answer.status == 1, words
         assert answer.stdout in ("", "\n")
         assert answer.stderr.startswith("error: ")
