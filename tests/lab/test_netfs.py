@@ -281,7 +281,10 @@ def test_a_server_that_dies(
     def alone(*words: str) -> subprocess.CompletedProcess[str]:
         """Run the program as a user has it: in this process a thread would go on waiting."""
         argv = ["storagectl", "--root", str(shell.root), *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        variables = os.environ | {"STORAGECTL_HINTS": "always"}
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=60, check=False, env=variables
+        )
 
     with exported() as folder, unmounted(target):
         define(shell, folder, target)
