@@ -51,7 +51,6 @@ def vol_create(
 
     row = POOL_TYPES[session.pools.find(pool).pool.type]
     volume = parse_volume(read_file(file), row, capacity_optional=False, validated=validate)
-    words, did = f"Vol {volume.name} created from {file}", "created"
     try:
         session.volumes.create(
             pool, volume, metadata=prealloc_metadata, allow_backing=allow_backing
@@ -59,8 +58,16 @@ def vol_create(
     except VolumeExists:
         if not if_missing:
             raise
-        words, did = f"Vol {volume.name} exists already: nothing to create", "nothing"
-    session.done(words, did, volume=session.volume(volume.name, pool))
+        tell_that_it_exists(session, volume.name, pool, "create")
+    else:
+        words = f"Vol {volume.name} created from {file}"
+        session.done(words, "created", volume=session.volume(volume.name, pool))
+
+
+def tell_that_it_exists(session: Session, name: str, pool: str, verb: str) -> None:
+    """Say that there was nothing to do for a command with --if-missing."""
+    words = f"Vol {name} exists already: nothing to {verb}"
+    session.done(words, "nothing", volume=session.volume(name, pool))
 
 
 @command("vol-create-as", "Create a vol.", "Failed to create vol {name}", changes=True)
@@ -135,8 +142,7 @@ def vol_create_as(
     except VolumeExists:
         if not if_missing:
             raise
-        words = f"Vol {name} exists already: nothing to create"
-        session.done(words, "nothing", volume=session.volume(name, pool))
+        tell_that_it_exists(session, name, pool, "create")
     else:
         session.done(f"Vol {name} created", "created", volume=session.volume(name, pool))
 
@@ -210,8 +216,7 @@ def vol_create_from(
     except VolumeNameTaken:
         if not if_missing:
             raise
-        words = f"Vol {volume.name} exists already: nothing to create"
-        session.done(words, "nothing", volume=session.volume(volume.name, pool))
+        tell_that_it_exists(session, volume.name, pool, "create")
         return
     session.done(
         f"Vol {volume.name} created from input vol {source.volume.name}",
@@ -306,8 +311,7 @@ def vol_clone(
     except (VolumeExists, VolumeNameTaken):
         if not if_missing:
             raise
-        words = f"Vol {newname} exists already: nothing to clone"
-        session.done(words, "nothing", volume=session.volume(newname, home))
+        tell_that_it_exists(session, newname, home, "clone")
         return
     session.done(
         f"Vol {newname} cloned from {source.volume.name}",

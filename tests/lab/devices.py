@@ -317,6 +317,18 @@ def _remove_module(name: str) -> None:
 
 
 @contextmanager
+def group_removed(group: str, *paths: str) -> Iterator[None]:
+    """Take a volume group down, and the labels of its devices, that something else has made."""
+    try:
+        yield
+    finally:
+        settle()
+        run("vgremove", "-q", "-q", "-ff", "-y", group, ok=(0, 5))
+        settle()
+        run("pvremove", "-q", "-q", "-ff", "-y", *paths, ok=(0, 5))
+
+
+@contextmanager
 def volume_group(*pv_devices: str, name: str = "") -> Iterator[str]:
     """A volume group on these devices; afterwards they have no label."""
     name = name or f"labvg{os.getpid()}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import devices
 import pytest
-from devices import MiB, run
+from devices import MiB
 from shell import Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -55,20 +54,8 @@ def volume(name: str, capacity: int, more: str = "") -> str:
     return f"<volume><name>{name}</name><capacity>{capacity}</capacity>{more}</volume>"
 
 
-@contextmanager
-def removed(group: str, *paths: str) -> Iterator[None]:
-    """Take a group down that the test's own commands made."""
-    try:
-        yield
-    finally:
-        devices.settle()
-        run("vgremove", "-q", "-q", "-ff", "-y", group, ok=(0, 5))
-        devices.settle()
-        run("pvremove", "-q", "-q", "-ff", "-y", *paths, ok=(0, 5))
-
-
 def test_logical(shell: Shell, tmp_path: Path) -> None:
-    with devices.loop() as one, devices.loop() as two, removed("labapply", one, two):
+    with devices.loop() as one, devices.loop() as two, devices.group_removed("labapply", one, two):
         source = f"<device path='{one}'/><device path='{two}'/><name>labapply</name>"
         volumes = volume("a", 5 * MiB) + volume("b", 8 * MiB)
         live(shell, write(tmp_path, "logical", source, "", volumes), True, ("a", "b"))

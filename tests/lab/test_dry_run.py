@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import devices
@@ -13,7 +12,6 @@ from devices import MiB, run
 from shell import Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -48,20 +46,8 @@ def life(shell: Shell, build: bool, *changes: tuple[str, ...]) -> None:
     assert shell.run("pool-exists", "p").status == 1
 
 
-@contextmanager
-def removed(group: str, path: str) -> Iterator[None]:
-    """Take a group down that the test's own scripts made."""
-    try:
-        yield
-    finally:
-        devices.settle()
-        run("vgremove", "-q", "-q", "-ff", "-y", group, ok=(0, 5))
-        devices.settle()
-        run("pvremove", "-q", "-q", "-ff", "-y", path, ok=(0, 5))
-
-
 def test_logical(shell: Shell) -> None:
-    with devices.loop() as device, removed("labdry", device):
+    with devices.loop() as device, devices.group_removed("labdry", device):
         by_script(shell, "pool-define-as", "p", "logical", "--source-dev", device,
                   "--source-name", "labdry")  # fmt: skip
         life(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import devices
@@ -13,25 +13,12 @@ from devices import MiB, run
 from shell import Shell, broken, unchanged, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path / "root")
-
-
-@contextmanager
-def cleaned(group: str, *paths: str) -> Iterator[None]:
-    """Take a group down that the test's own commands made."""
-    try:
-        yield
-    finally:
-        devices.settle()
-        run("vgremove", "-q", "-q", "-ff", "-y", group, ok=(0, 5))
-        devices.settle()
-        run("pvremove", "-q", "-q", "-ff", "-y", *paths, ok=(0, 5))
 
 
 def groups() -> list[str]:
@@ -63,7 +50,7 @@ def test_life(shell: Shell, tmp_path: Path) -> None:
     with ExitStack() as stack:
         paths = [stack.enter_context(devices.loop()) for _ in range(3)]
         group = "lab.v-g+1"
-        stack.enter_context(cleaned(group, *paths))
+        stack.enter_context(devices.group_removed(group, *paths))
         define(shell, group, *paths)
         assert f"<path>/dev/{group}</path>" in shell.ok("pool-dumpxml", "p")
         assert (
@@ -277,7 +264,7 @@ def test_missing_device(shell: Shell) -> None:
         one = stack.enter_context(devices.loop())
         file = stack.enter_context(devices.sparse_file(64 * MiB))
         group = "labpartial"
-        stack.enter_context(cleaned(group, one))
+        stack.enter_context(devices.group_removed(group, one))
         with devices.loop_file(file) as two:
             run("vgcreate", "-q", "-y", group, one, two)
             run("lvcreate", "-y", "-n", "whole", "-L", "8M", group)
@@ -311,7 +298,7 @@ def test_build_refuses_and_gives_back(shell: Shell) -> None:
     with ExitStack() as stack:
         one, two, three = (stack.enter_context(devices.loop()) for _ in range(3))
         small = stack.enter_context(devices.loop(1 * MiB))
-        stack.enter_context(cleaned("labbuild", one, two, three))
+        stack.enter_context(devices.group_removed("labbuild", one, two, three))
         define(shell, "labbuild", one, two, three)
         with without("vgcreate"), unchanged(one, two, three):
             error = shell.fails("pool-build", "p")

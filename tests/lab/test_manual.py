@@ -65,25 +65,13 @@ def test_netfs(reader: Reader, tmp_path: Path, page: str) -> None:
                 run("umount", "-f", "-l", target)
 
 
-@contextmanager
-def group_taken_away(group: str, *paths: str) -> Iterator[None]:
-    """Take a group down that the example made and left."""
-    try:
-        yield
-    finally:
-        devices.settle()
-        run("vgremove", "-q", "-q", "-ff", "-y", group, ok=(0, 5))
-        devices.settle()
-        run("pvremove", "-q", "-q", "-ff", "-y", *paths, ok=(0, 5))
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_logical(reader: Reader, page: str) -> None:
     group = "vms" if page == "storagectl.1" else "vg0"
     places = SMALL if page == "storagectl.1" else {}
     with ExitStack() as stack:
         paths = [stack.enter_context(devices.loop(128 * MiB)) for _ in range(2)]
-        stack.enter_context(group_taken_away(group, *paths))
+        stack.enter_context(devices.group_removed(group, *paths))
         places = places | dict(zip(("/dev/sdb", "/dev/sdc"), paths, strict=True))
         shown = reader.follow(page, "logical", places)
         if page == "storagectl.1":
@@ -97,7 +85,7 @@ def test_thin_volume_and_snapshot(reader: Reader) -> None:
     title = "A thin volume and its snapshot"
     with ExitStack() as stack:
         path = stack.enter_context(devices.loop(128 * MiB))
-        stack.enter_context(group_taken_away("vms", path))
+        stack.enter_context(devices.group_removed("vms", path))
         run("vgcreate", "-q", "-q", "-y", "vms", path)
         run("lvcreate", "-q", "-q", "-y", "--type", "thin-pool", "--size", "32M", "-n", "t", "vms")
         reader.shell.ok("pool-define-as", "vms", "logical")
