@@ -36,12 +36,12 @@ class Folder:
     they were looked at, and `owed` those of them whose making was told.
     """
 
-    def __init__(self, entry: Entry, watch: int) -> None:
+    def __init__(self, entry: Entry, watch: int, known: set[str]) -> None:
         self.pool = entry.pool
         self.target = entry.pool.target
         self.watch = watch
-        self.names = names(entry)
-        self.untold = set(self.names)
+        self.names = known
+        self.untold = set(known)
         self.passed: set[str] = set()
         self.owed: set[str] = set()
 
@@ -103,7 +103,7 @@ class Watcher:
         with contextlib.closing(self.inotify):
             for entry in self.pools.all():
                 with complaining(entry.name):
-                    self._watch(entry)
+                    yield from self._watch(entry)
             while deadline is None or time.monotonic() < deadline:
                 self.listener.wait(deadline, self.inotify.fd)
                 # a process tells of a change when it is done: the kernel has told before
@@ -112,10 +112,14 @@ class Watcher:
                 for event in told:
                     yield from self._heard(event)
 
-    def _watch(self, entry: Entry) -> None:
+    def _watch(self, entry: Entry) -> Iterator[Event]:
+        """Watch a pool's folder, and give what changed while it was looked at the first time."""
         uuid = entry.pool.uuid
         if self.wanted in (None, uuid) and entry.active and entry.backend.is_folder:
-            self.folders[uuid] = Folder(entry, self.inotify.watch(entry.pool.target))
+            known = names(entry)
+            folder = Folder(entry, self.inotify.watch(entry.pool.target), known)
+            self.folders[uuid] = folder
+            yield from folder.compared(names(entry))
 
     def _unwatch(self, uuid: str) -> None:
         folder = self.folders.pop(uuid)
@@ -148,13 +152,15 @@ class Watcher:
             folder = self.folders.get(event.uuid)
             yield from [event] if folder is None else folder.told(event)
             return
+        changed: list[Event] = []
         with complaining(event.pool), contextlib.suppress(PoolNotFound):
             if event.uuid in self.folders:
                 if event.detail in (events.STOPPED, events.UNDEFINED):
                     self._unwatch(event.uuid)
             elif event.detail in (events.STARTED, events.REFRESHED):
-                self._watch(self.pools.find(event.uuid))
+                changed = list(self._watch(self.pools.find(event.uuid)))
         yield event
+        yield from changed
 
 
 @contextlib.contextmanager

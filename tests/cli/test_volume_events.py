@@ -308,6 +308,42 @@ def test_what_was_made_before_the_folder_was_watched_is_told(root: Path) -> None
         stack.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("starting", [False, True])
+def test_what_changes_during_the_first_look_is_told_once(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch, starting: bool
+) -> None:
+    """Right before and right after the kernel begins to tell of the folder."""
+    watch = inotify.Inotify.watch
+
+    def changing(self: inotify.Inotify, folder: str) -> int:
+        (target / "before").touch()
+        (target / "old").unlink()
+        number = watch(self, folder)
+        (target / "after").touch()
+        (target / "gone").unlink()
+        return number
+
+    (target / "gone").touch()
+    _, made, stack = watcher(root)
+    heard = made.events(time.monotonic() + 30)
+    try:
+        if starting:
+            ok(root, "pool-stop", "p")
+            assert next(heard).detail == events.STOPPED
+            ok(root, "pool-start", "p")
+        monkeypatch.setattr(inotify.Inotify, "watch", changing)
+        if starting:
+            assert next(heard).detail == events.STARTED
+        told = [next(heard)[2:] for _ in range(4)]
+        assert told == [
+            ("Deleted", "gone"), ("Deleted", "old"), ("Created", "after"), ("Created", "before"),
+        ]  # fmt: skip
+        (target / "last").touch()
+        assert next(heard)[2:] == ("Created", "last")
+    finally:
+        stack.__exit__(None, None, None)
+
+
 def test_what_was_gone_before_it_was_looked_at(root: Path, target: Path) -> None:
     """Its maker tells of it; of what others made nobody knows what it was."""
     _, made, stack = watcher(root)
