@@ -185,7 +185,7 @@ def test_what_failed_slowly_is_not_tried_for_nothing(
 
 
 def test_time_limit(pools: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autostart, "LIMIT_S", 1.0)
+    monkeypatch.setattr(autostart, "LIMIT_S", 3.0)
     pools.add("good")
 
     def hang() -> None:
@@ -199,11 +199,11 @@ def test_time_limit(pools: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     pools.add("needs-it", pools.needs("hangs"))
     began = time.monotonic()
     results = pools.run()
-    assert 1 < time.monotonic() - began < 8
+    assert 3 < time.monotonic() - began < 60
     assert results["good"].started
     error = results["hangs"].error
     assert isinstance(error, OperationTimeout)
-    assert error.lines() == ["Timed out during operation: not started within 1 seconds"]
+    assert error.lines() == ["Timed out during operation: not started within 3 seconds"]
     assert pools.is_up("cleaned")
     assert results["needs-it"].error is not None
     assert pools.log().count("hangs") == 1
