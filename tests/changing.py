@@ -10,12 +10,14 @@ import re
 import shlex
 import shutil
 import stat
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from inprocess import Answer, storagectl
 
 from storagectl.commands import COMMANDS, find
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 SECRET_UUID = "11111111-1111-4111-8111-111111111111"
