@@ -8,13 +8,15 @@ anything else the command that ran says what it tried.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from storagectl.record import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-class Mistyped(NamedTuple):
+class Mistyped(Row):
     """A word that nothing has for a name, and what gives the names that are known.
 
     They are asked for only where somebody is there to read which one may be meant.

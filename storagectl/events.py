@@ -6,9 +6,10 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from storagectl.host import system_errors
+from storagectl.record import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ CAPACITY = 65536
 OF_VOLUMES = ".volumes"
 
 
-class Event(NamedTuple):
+class Event(Row):
     """What happened to a pool, or to a volume of it.
 
     Source: libvirt 9.0.0 virStoragePoolEventLifecycleType.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from storagectl.record import Row
 
 FILE_FORMATS = (
     "none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd",
@@ -26,7 +26,7 @@ NAME = "name"
 INITIATOR = "initiator"
 
 
-class PoolType(NamedTuple):
+class PoolType(Row):
     """One pool type.
 
     `needs` are the parts of the source that a definition must have, `reads` those it

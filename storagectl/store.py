@@ -40,7 +40,7 @@ REGISTRY = ".storagectl-registry"  # no pool may have such names
 LAYOUTS = ".storagectl-layout"
 LOCK_WAIT_S = 30.0
 LOCK_POLL_S = 0.02
-CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+CONTROLS = "[\x00-\x09\x0b-\x1f\x7f-\x9f]"
 NOTICE = """\
 <!--
 Written by storagectl, which replaces this file: change it with
@@ -276,7 +276,7 @@ def warn(text: str) -> None:
 
     A file may be called anything: control characters are shown as \\xNN.
     """
-    shown = CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    shown = re.sub(CONTROLS, lambda found: f"\\x{ord(found[0]):02x}", text)
     sys.stderr.write(f"warning: {shown}\n")
     warned.append(text)
 

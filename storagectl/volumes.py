@@ -385,7 +385,7 @@ class Volumes:
         is that of the volume that is asked for.
         Source: CVE-2015-5163, CVE-2024-32498 and CVE-2022-47951 of OpenStack.
         """
-        from storagectl.backends import files
+        from storagectl.backends.images import inspect
 
         checked: set[str] = set()
 
@@ -396,7 +396,7 @@ class Volumes:
             if place in checked:
                 return
             checked.add(place)
-            image = files.inspect(*os.path.split(path))
+            image = inspect(*os.path.split(path))
             for next_path, format in [] if image is None else references(image):
                 if not allowed:
                     self._require_volume(name, next_path, format)

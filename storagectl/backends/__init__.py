@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from storagectl.errors import InternalError, NoSupport
 from storagectl.pooltypes import POOL_TYPES
+from storagectl.record import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SOURCE, TARGET = "source", "target"
 
 
-class PoolState(NamedTuple):
+class PoolState(Row):
     """What a running pool looks like now; sizes in bytes.
 
     `permissions` are the target's where the type shows them, `free_extents` those
@@ -39,7 +40,7 @@ class PoolState(NamedTuple):
     free_extents: tuple[Extent, ...] = ()
 
 
-class Range(NamedTuple):
+class Range(Row):
     """Bytes [start, end) of a device, and what is there; no name means that they are free."""
 
     name: str
@@ -47,7 +48,7 @@ class Range(NamedTuple):
     end: int
 
 
-class Layout(NamedTuple):
+class Layout(Row):
     """How a device is divided; what is in none of the ranges is the table's or metadata.
 
     The ranges are in the order of the device; a device that is missing has none.
@@ -58,7 +59,7 @@ class Layout(NamedTuple):
     ranges: tuple[Range, ...]
 
 
-class Path(NamedTuple):
+class Path(Row):
     """A way to a disk: its node's name, its SCSI address, and what is the matter with it."""
 
     node: str
@@ -67,7 +68,7 @@ class Path(NamedTuple):
     failures: int
 
 
-class Port(NamedTuple):
+class Port(Row):
     """Where a server must answer, and the command that asks it what it has."""
 
     host: str
@@ -75,7 +76,7 @@ class Port(NamedTuple):
     ask: tuple[str, ...]
 
 
-class Needs(NamedTuple):
+class Needs(Row):
     """What a start takes: host tools, servers, source devices, and whether root alone can.
 
     `files` says that a device may be a regular file.

@@ -178,7 +178,7 @@ class Directory(Backend):
         return self._inspect(name)
 
     def _inspect(self, name: str) -> Volume | None:
-        from storagectl.backends.files import inspect
+        from storagectl.backends.images import inspect
 
         return inspect(self.pool.target, name)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from storagectl.commands import output
 from storagectl.errors import ClientError, Mistyped, StorageError, UsageError
+from storagectl.record import Row
 from storagectl.units import COMMAND_LIMIT, LONGEST_NUMBER
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from storagectl.commands.session import Session, Settings
 
 
-class CommandInfo(NamedTuple):
+class CommandInfo(Row):
     """Where a command lives, and its one-line summary."""
 
     module: str
@@ -443,7 +444,7 @@ class Command(click.Command):
         return given
 
 
-class Call(NamedTuple):
+class Call(Row):
     """A command and what it was given, all options named."""
 
     command: Command

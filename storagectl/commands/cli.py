@@ -55,6 +55,7 @@ def obey(args: list[str], settings: Settings) -> int:
     if not words:
         from storagectl.commands.shell import converse
 
+        settings.config = None
         converse(settings)
         return 0
     return 0 if perform(calls, settings) else settings.failure
@@ -71,9 +72,10 @@ def is_json_configured(settings: Settings) -> bool:
     from storagectl.config import load
 
     try:
-        return load(settings.root, system=serves_system(settings.connected_to)).output == "json"
+        settings.config = load(settings.root, system=serves_system(settings.connected_to))
     except StorageError:
         return False
+    return settings.config.output == "json"
 
 
 def perform(calls: Sequence[Call], settings: Settings) -> bool:
@@ -86,6 +88,7 @@ def perform(calls: Sequence[Call], settings: Settings) -> bool:
     for call in calls:
         settings.failure = 1
         succeeded = call.run(settings)
+        settings.config = None
         if settings.ended:
             break
     return succeeded

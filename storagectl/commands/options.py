@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from storagectl.commands import output
 from storagectl.errors import ClientError, Mistyped, UsageError
+from storagectl.record import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ HISTORY_SIZE, MOST_HISTORY = 500, 500_000
 NO_MEANING = " (accepted for virsh's sake: no meaning here)"
 
 
-class ProgramOption(NamedTuple):
+class ProgramOption(Row):
     """An option before the command.  One with `=` in `value` takes it in the same word only."""
 
     short: str
@@ -66,7 +67,7 @@ OPTIONS = (
 OWN = ("root", "json", "dry-run", "verbose")
 
 
-class Given(NamedTuple):
+class Given(Row):
     """An option as it was given: `-k` or `--keepalive-interval`, and its value."""
 
     option: ProgramOption

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import time
-import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -132,6 +131,8 @@ def in_table(text: str) -> str:
 
 def is_visible(character: str) -> bool:
     """Tell whether virsh shows a character as it is, and it doesn't reorder its neighbours."""
+    import unicodedata
+
     return (
         unicodedata.category(character) not in UNSEEN
         and unicodedata.bidirectional(character) not in REORDERING
@@ -148,6 +149,8 @@ def width(text: str) -> int:
 
 def columns(character: str) -> int:
     """Return how many columns a character takes on a terminal."""
+    import unicodedata
+
     if unicodedata.category(character) in ("Mn", "Me", "Cf") and character != SOFT_HYPHEN:
         return 0
     if any(first <= character <= last for first, last in JAMO):

@@ -45,6 +45,7 @@ class Settings:
         self.interactive = False
         self.ended = False
         self.failure = 1  # the exit status of a command that does not succeed
+        self.config: Config | None = None  # as just read, for the command that runs next
 
     @property
     def connected_to(self) -> str:
@@ -91,7 +92,7 @@ class Session:
         """
         settings = self.settings
         self.system = serves_system(settings.connected_to)
-        self.config = load(settings.root, system=self.system)
+        self.config = settings.config or load(settings.root, system=self.system)
         limits = self.config.time_limits
         self.host = self._planner(limits) if self.dry_run else Host(limits)
         if self.verbose:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import select
 
 PATH = "/proc/self/mountinfo"
 
@@ -14,9 +17,16 @@ class Mounts:
 
     def __init__(self) -> None:
         self.stream = open(PATH, "rb", buffering=0)  # noqa: SIM115
-        self.changes = select.poll()
-        self.changes.register(self.stream, select.POLLPRI)
         self.known: str | None = None
+
+    @cached_property
+    def changes(self) -> select.poll:
+        """What tells of changes since the file was opened; asked from the second look on."""
+        import select
+
+        changes = select.poll()
+        changes.register(self.stream, select.POLLPRI)
+        return changes
 
     def text(self) -> str:
         if self.known is None or self.changes.poll(0):

@@ -6,10 +6,11 @@ No I/O: `storagectl.backends.devices` reads the files.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from storagectl.record import Row
 
 
-class Mount(NamedTuple):
+class Mount(Row):
     """One mount: device number as `major:minor`, the source as given to mount, the folder."""
 
     device: str

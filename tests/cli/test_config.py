@@ -272,6 +272,26 @@ def test_nothing_is_asked_by_default_or_without_a_terminal(root: Path) -> None:
     assert storagectl(root, "vol-delete", "v", "images") == (0, "Vol v deleted\n\n", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [("pool-list", 1), ("pool-list; pool-list", 2), ("connect; pool-list; pool-list", 3)],
+)
+def test_each_command_reads_the_file_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, line: str, times: int
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Config, "read", lambda self, path: read.append(path))
+    assert storagectl(root, line).status == 0
+    assert read == [str(root / "etc/storagectl/config.toml")] * times
+
+
+def test_a_command_goes_by_what_the_file_says_when_it_runs(root: Path) -> None:
+    file = configure(root, 'output = "json"')
+    assert storagectl(root, f"cd {root}; pool-list").stdout.splitlines()[-1].startswith("{")
+    file.write_text("nonsense")
+    assert storagectl(root, "pool-list").status == 1
+
+
 def test_tomllib_is_imported_only_for_a_file(root: Path) -> None:
     program = (
         "import atexit, sys\natexit.register(lambda: print('tomllib' in sys.modules))\n"

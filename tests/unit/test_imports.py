@@ -95,6 +95,77 @@ def test_no_costly_imports(root: Path, args: str, words: str) -> None:
     assert costly == set()
 
 
+# What a plain command may import: a module more is time that each command takes.
+PLAIN_STANDARD = """
+    __future__ _collections _datetime _functools _operator _sre _struct _typing _uuid _weakrefset
+    collections collections.abc contextlib copyreg datetime enum errno functools gc importlib
+    importlib._bootstrap importlib._bootstrap_external itertools keyword math operator pyexpat
+    pyexpat.errors pyexpat.model re re._casefix re._compiler re._constants re._parser reprlib
+    select signal struct threading types typing typing.io typing.re uuid warnings weakref
+""".split()
+PLAIN = """
+    __main__ backends backends.attributes backends.filesystem commands commands.cli
+    commands.clientconf commands.connection commands.list_options commands.options
+    commands.output commands.reader commands.session config errors events host host.mounts model
+    pools pooltypes poolxml record store tools tools.blockdev tools.mount units xmltree
+""".split()
+OF_VOLUMES = ("backends.images", "commands.vol_show", "tools.imageheader", "volumes")
+
+
+@pytest.mark.parametrize(
+    ("args", "more"),
+    [
+        ("pool-list", ["commands.pool_show"]),
+        ("pool-info d", ["commands.pool_show"]),
+        ("vol-list d", ["commands.vol_show", "volumes"]),
+        ("vol-path a d", OF_VOLUMES),
+        ("vol-info a d", OF_VOLUMES),
+    ],
+)
+def test_a_plain_command_imports_these_modules(root: Path, args: str, more: list[str]) -> None:
+    names, _ = imported(root, *args.split())
+    ours = {name.removeprefix("storagectl.") for name in names if name.startswith("storagectl.")}
+    assert ours == {*PLAIN, *more}
+    others = {name for name in names if name.partition(".")[0] not in ("storagectl", "click")}
+    assert others <= set(PLAIN_STANDARD)
+
+
+def test_what_is_deferred_is_loaded_when_it_is_used(root: Path) -> None:
+    program = (
+        "import sys\nfrom storagectl.__main__ import run, SELDOM_NEEDED, Deferred\n"
+        "sys.modules.update({n: Deferred(n, known) for n, known in SELDOM_NEEDED.items()})\n"
+        f"run(['--root', {str(root)!r}, '-q', 'pool-uuid', 'd'])\n"
+        "import gettext, inspect, platform\n"
+        "assert gettext.find('storagectl') is None and gettext.gettext('a') == 'a'\n"
+        "assert inspect.signature(run).parameters and platform.machine()\n"
+        "assert platform.system() == __import__('os').uname().sysname\n"
+        "assert not any(isinstance(sys.modules[name], Deferred) for name in SELDOM_NEEDED)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths()!r}\n{program}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_to_be_done_at_the_end_is_done(root: Path) -> None:
+    """Python is not taken apart, but what registered itself runs, and nothing printed is lost."""
+    program = (
+        "import atexit, tempfile\nfrom storagectl.__main__ import main\n"
+        "folder = tempfile.TemporaryDirectory()\n"
+        "atexit.register(lambda: print('the end', folder.name))\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths()!r}\n{program}",
+         "--root", str(root), "pool-uuid", "nosuch"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    end, _, folder = done.stdout.strip().rpartition(" ")
+    assert end.endswith("the end")
+    assert not os.path.exists(folder)
+
+
 def test_only_the_own_backend_and_commands_are_imported(root: Path) -> None:
     names, _ = imported(root, "vol-list", "d")
     ours = {name for name in names if name.startswith("storagectl.")}

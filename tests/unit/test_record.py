@@ -1,11 +1,14 @@
-"""The data classes behave as dataclasses do, without their price."""
+"""The data classes behave as dataclasses and named tuples do, without their price."""
 
 from __future__ import annotations
+
+import copy
+import pickle
 
 import pytest
 
 from storagectl import model
-from storagectl.record import Record, field
+from storagectl.record import Record, Row, field
 
 
 class Point(Record):
@@ -86,3 +89,40 @@ def test_every_record_of_the_model_can_be_made_and_compared() -> None:
         made = kind(*values)
         assert [getattr(made, name) for name in kind._fields] == values
         assert made == made.replace()
+
+
+class Place(Row):
+    x: int
+    y: int
+    label: str = "-"
+
+
+def test_a_row_is_a_named_tuple() -> None:
+    one = Place(1, y=2)
+    assert one == (1, 2, "-")
+    assert (one.x, one.y, one.label) == (1, 2, "-")
+    x, y, label = one
+    assert (x, y, label) == (1, 2, "-")
+    assert one._replace(label="a") == Place(1, 2, "a") == Place(y=2, label="a", x=1)
+    assert one._asdict() == {"x": 1, "y": 2, "label": "-"}
+    assert repr(one) == "Place(x=1, y=2, label='-')"
+    assert {one: 1}[Place(1, 2)] == 1
+    assert Place._fields == ("x", "y", "label")
+    for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert (twin, type(twin)) == (one, Place)
+    with pytest.raises(AttributeError):
+        one.x = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((), {}), ((1,), {}), ((1, 2, "a", 4), {}), ((1, 2), {"x": 3}), ((1, 2), {"z": 3}),
+        ((1, 2, "a"), {"label": "b"}), ((1, 2, "a"), {"z": 3}),
+    ],
+)  # fmt: skip
+def test_a_row_has_its_fields_and_no_others(
+    values: tuple[object, ...], named: dict[str, object]
+) -> None:
+    with pytest.raises(TypeError, match="wrong or missing fields"):
+        Place(*values, **named)  # type: ignore[arg-type]

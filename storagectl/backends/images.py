@@ -1,0 +1,104 @@
+"""Volumes that are files in a folder: what their inodes and their headers say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from storagectl.backends.attributes import permissions_of, timestamps_of
+from storagectl.host import open_file
+from storagectl.model import BackingStore, Encryption, Volume
+from storagectl.tools import imageheader
+
+# Encryptions of qcow and qcow2 that are not LUKS.
+OLD_ENCRYPTIONS = ("default", "qcow")
+
+
+def inspect(target: str, name: str) -> Volume | None:
+    """Return a volume with all that its file says; None for what is no volume.
+
+    A file that can't be read is shown with what its inode tells.
+    """
+    path = f"{target}/{name}"
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    kind = stat.S_IFMT(status.st_mode)
+    volume = Volume(
+        name,
+        path,
+        path,
+        permissions=permissions_of(path, status),
+        timestamps=timestamps_of(status),
+    )
+    if kind == stat.S_IFDIR:
+        volume.type = volume.format = "dir"
+        return volume
+    if kind not in (stat.S_IFREG, stat.S_IFBLK):
+        return None
+    volume.format = "raw"
+    volume.capacity = volume.physical = status.st_size
+    volume.allocation = status.st_blocks * 512
+    try:
+        fd = open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return volume
+    try:
+        if kind == stat.S_IFBLK:
+            volume.type = "block"
+            size = os.lseek(fd, 0, os.SEEK_END)
+            volume.capacity = volume.physical = volume.allocation = size
+        describe(volume, imageheader.probe(lambda at, n: os.pread(fd, n, at), volume.physical))
+    except OSError:
+        return volume
+    finally:
+        os.close(fd)
+    return volume
+
+
+def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
+    """Add what an image's header says to a volume."""
+    volume.format = image.format
+    if image.capacity is not None:
+        volume.capacity = image.capacity
+    volume.compat = image.compat
+    volume.cluster_size = image.cluster_size
+    volume.features = image.features
+    volume.data_files = tuple(beside(volume, path) for path in image.data_files)
+    if image.backing_path is not None:
+        volume.backing = backing_of(volume, image.backing_path, image.backing_format)
+    if image.encryption in (*OLD_ENCRYPTIONS, "luks"):
+        volume.encryption = Encryption(image.encryption)
+
+
+def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
+    """Return what an image is based on, its inode looked at and nothing more.
+
+    Where the image does not say the format, a file beside it is probed as libvirt does;
+    files elsewhere are never opened.
+    """
+    folder = os.path.dirname(volume.path)
+    path = beside(volume, path)
+    backing = BackingStore(path, format or "raw")
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        backing.permissions = permissions_of(path, status)
+        backing.timestamps = timestamps_of(status)
+        if format is None and os.path.dirname(path) == folder and stat.S_ISREG(status.st_mode):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                backing.format = imageheader.probe(
+                    lambda at, n: os.pread(fd, n, at), status.st_size
+                ).format
+            finally:
+                os.close(fd)
+    return backing
+
+
+def beside(volume: Volume, path: str) -> str:
+    """Return a path in an image's header as qemu reads it: relative to the image; URIs stay."""
+    return (
+        path if ":" in path.partition("/")[0] else os.path.join(os.path.dirname(volume.path), path)
+    )
