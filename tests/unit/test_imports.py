@@ -96,19 +96,22 @@ def test_no_costly_imports(root: Path, args: str, words: str) -> None:
 
 
 # What a plain command may import: a module more is time that each command takes.
-PLAIN_STANDARD = """
-    __future__ _collections _datetime _functools _operator _sre _struct _typing _uuid _weakrefset
-    collections collections.abc contextlib copyreg datetime enum errno functools gc importlib
-    importlib._bootstrap importlib._bootstrap_external itertools keyword math operator pyexpat
-    pyexpat.errors pyexpat.model re re._casefix re._compiler re._constants re._parser reprlib
-    select signal struct threading types typing typing.io typing.re uuid warnings weakref
-""".split()
-PLAIN = """
-    __main__ backends backends.attributes backends.filesystem commands commands.cli
-    commands.clientconf commands.connection commands.list_options commands.options
-    commands.output commands.reader commands.session config errors events host host.mounts model
-    pools pooltypes poolxml record store tools tools.blockdev tools.mount units xmltree
-""".split()
+PLAIN_STANDARD = (
+    "__future__", "_collections", "_datetime", "_functools", "_operator", "_sre", "_struct",
+    "_typing", "_uuid", "_weakrefset", "collections", "collections.abc", "contextlib",
+    "copyreg", "datetime", "enum", "errno", "functools", "gc", "importlib",
+    "importlib._bootstrap", "importlib._bootstrap_external", "itertools", "keyword", "math",
+    "operator", "pyexpat", "pyexpat.errors", "pyexpat.model", "re", "re._casefix",
+    "re._compiler", "re._constants", "re._parser", "reprlib", "select", "signal", "struct",
+    "threading", "types", "typing", "typing.io", "typing.re", "uuid", "warnings", "weakref",
+)  # fmt: skip
+PLAIN = (
+    "__main__", "backends", "backends.attributes", "backends.filesystem", "commands",
+    "commands.cli", "commands.clientconf", "commands.connection", "commands.list_options",
+    "commands.options", "commands.output", "commands.reader", "commands.session", "config",
+    "errors", "events", "host", "host.mounts", "model", "pools", "pooltypes", "poolxml",
+    "record", "store", "tools", "tools.blockdev", "tools.mount", "units", "xmltree",
+)  # fmt: skip
 OF_VOLUMES = ("backends.images", "commands.vol_show", "tools.imageheader", "volumes")
 
 
