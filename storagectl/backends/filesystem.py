@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 from storagectl.backends import SOURCE, TARGET, Backend, Needs, PoolState
@@ -24,7 +25,7 @@ from storagectl.tools import mount
 from storagectl.tools.blockdev import Mount, parse_mountinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from storagectl.backends.troubles import Trouble
     from storagectl.host.bulk import Mover
@@ -148,12 +149,16 @@ class Directory(Backend):
         with system_errors(f"cannot open directory '{target}'"):
             entries = os.scandir(target)
         with entries, system_errors(f"cannot read directory '{target}'"):
-            for entry in entries:
-                if not listed(entry.name):
-                    continue
-                volume = self._inspect(entry.name) if details else self._glance(entry)
-                if volume is not None:
-                    yield volume
+            there = (entry for entry in entries if listed(entry.name))
+            found = self._inspected(there) if details else map(self._glance, there)
+            yield from (volume for volume in found if volume is not None)
+
+    def _inspected(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[Volume | None]:
+        from storagectl.backends.images import inspect_in_thread
+        from storagectl.host.spread import spread
+
+        together = partial(inspect_in_thread, self.pool.target)
+        return spread(self._inspect, together, (entry.name for entry in entries))
 
     def _glance(self, entry: os.DirEntry[str]) -> Volume | None:
         """Return a volume's name, path and type without opening it."""

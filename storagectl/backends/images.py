@@ -5,17 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.host import open_file
 from storagectl.model import BackingStore, Encryption, Volume
 from storagectl.tools import imageheader
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Encryptions of qcow and qcow2 that are not LUKS.
 OLD_ENCRYPTIONS = ("default", "qcow")
 
 
-def inspect(target: str, name: str) -> Volume | None:
+class OwnerOnly(Exception):
+    """A file is to be opened as its owner, which no thread may do: all would become the owner."""
+
+
+def inspect(
+    target: str, name: str, *, opened: Callable[[str, int], int] = open_file
+) -> Volume | None:
     """Return a volume with all that its file says; None for what is no volume.
 
     A file that can't be read is shown with what its inode tells.
@@ -42,7 +52,7 @@ def inspect(target: str, name: str) -> Volume | None:
     volume.capacity = volume.physical = status.st_size
     volume.allocation = status.st_blocks * 512
     try:
-        fd = open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return volume
     try:
@@ -56,6 +66,18 @@ def inspect(target: str, name: str) -> Volume | None:
     finally:
         os.close(fd)
     return volume
+
+
+def inspect_in_thread(target: str, name: str) -> Volume | None:
+    """Return a volume as `inspect` does, while other threads do.  Raises: OwnerOnly."""
+    return inspect(target, name, opened=open_as_we_are)
+
+
+def open_as_we_are(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except PermissionError as error:
+        raise OwnerOnly from error
 
 
 def describe(volume: Volume, image: imageheader.ImageInfo) -> None:
