@@ -251,6 +251,7 @@ def define_and_build(pools: Pools, pool: Pool, *, define: bool, overwrite: bool)
             backend.build_rest(overwrite=overwrite)
             pools.settle(backend)
         except BaseException:
+            backend.unbuild()
             if define and before is None:
                 store.undefine(pool.name)
             elif define and before is not None:

@@ -44,7 +44,11 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     When the iteration is closed before its end, starts that are under way are undone.
     """
     limit_s = pools.host.limits.get("autostart", LIMIT_S)
-    marked = {entry.name: entry.config for entry in pools.all() if entry.autostart and entry.config}
+    unread: dict[str, StorageError] = {}
+    entries = pools.all(unread)
+    marked = {entry.name: entry.config for entry in entries if entry.autostart and entry.config}
+    for name in sorted(unread.keys() & pools.store.autostarted()):
+        yield Result(name, False, unread[name], 0.0)
     outer = {name: around(pool, marked.values()) for name, pool in marked.items()}
     if pools.host.plans:
         yield from plan_all(pools, outer)

@@ -26,7 +26,10 @@ FILE = "storagectl/config.toml"
 LIMITS = "time-limits"
 OUTPUTS = ("text", "json")
 # Seconds.  `command` is for each host command that has no limit of its own.
-TIME_LIMITS = ("answer", "autostart", "command", "discovery", "lock", "mount", "unmount")
+TIME_LIMITS = (
+    "answer", "autostart", "command", "copy", "discovery", "format", "lock", "login", "mount",
+    "query", "unmount",
+)  # fmt: skip
 LONGEST_S = 1_000_000
 
 

@@ -259,3 +259,12 @@ class ToolTimeout(InternalError):
         import shlex
 
         super().__init__(f"Child process ({shlex.join(argv)}) did not end within {limit_s:.0f} s")
+
+
+class ToolTalkative(InternalError):
+    """A host tool was ended because it printed too much."""
+
+    def __init__(self, argv: list[str], most: int) -> None:
+        import shlex
+
+        super().__init__(f"Child process ({shlex.join(argv)}) printed more than {most >> 20} MiB")

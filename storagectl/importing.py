@@ -88,7 +88,11 @@ def import_pool(pools: Pools, folder: str, name: str) -> str:
     pools.define(pool)
     if not os.path.lexists(os.path.join(folder, "autostart", name + SUFFIX)):
         return IMPORTED
-    pools.set_autostart(name, True)
+    try:
+        pools.set_autostart(name, True)
+    except BaseException:
+        pools.undefine(name)
+        raise
     return AUTOSTARTED
 
 

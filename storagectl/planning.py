@@ -52,8 +52,13 @@ class Planner:
         self.pools = pools
         self.wanted = wanted
         self.plan = Plan(allowed)
-        self.entries = {entry.name: entry for entry in pools.all()}
+        unread: dict[str, StorageError] = {}
+        self.entries = {entry.name: entry for entry in pools.all(unread)}
         self.defined = {each.pool.name for each in wanted.pools}
+        for name, error in unread.items():
+            if name in self.defined or POOLS in allowed.prune:
+                error.action = f"failed to get pool '{name}'"
+                raise error
         self.volumes: dict[str, list[WantedVolume]] = {}
         for volume in wanted.volumes:
             self.volumes.setdefault(volume.pool, []).append(volume)

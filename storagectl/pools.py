@@ -136,8 +136,12 @@ class Pools:
 
         return Secrets(self.store, self.host)
 
-    def all(self) -> list[Entry]:
-        """Return every pool, sorted as virsh sorts them."""
+    def all(self, unread: dict[str, StorageError] | None = None) -> list[Entry]:
+        """Return every pool, sorted as virsh sorts them.
+
+        Those whose files the system does not let us read are left out, with a warning, and
+        get into `unread`.
+        """
         autostarted = self.store.autostarted()
         found = []
         for name in self.store.names():
@@ -145,6 +149,8 @@ class Pools:
                 entry = self._entry(name, name in autostarted)
             except SystemFailure as error:
                 warn(f"ignoring pool '{name}': {error.detail}")
+                if unread is not None:
+                    unread[name] = error
                 continue
             if entry is not None:
                 found.append(entry)
@@ -171,8 +177,12 @@ class Pools:
 
     def find(self, key: str) -> Entry:
         """Return the pool of that name or UUID.  Raises: PoolNotFound."""
-        entry = self.by_uuid(key) if len(key) == UUID_LENGTH else None
-        entry = entry or self.by_name(key)
+        try:
+            entry = self.by_uuid(key) if len(key) == UUID_LENGTH else None
+            entry = entry or self.by_name(key)
+        except SystemFailure as error:
+            error.action = f"failed to get pool '{key}'"
+            raise
         if entry is None:
             raise no_such_pool(self.store, key)
         return entry
@@ -304,6 +314,7 @@ class Pools:
                 backend.stop()
                 raise
         except BaseException:
+            backend.unbuild()
             if before is None:
                 self.store.mark_stopped(pool.name)
             else:
@@ -358,7 +369,11 @@ class Pools:
                     " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
                 )
             require_absolute(entry.pool)
-            entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+            try:
+                entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+            except BaseException:
+                entry.backend.unbuild()
+                raise
             self.settle(entry.backend)
             self.events.tell(entry.pool, events.CREATED)
             return True
@@ -374,7 +389,6 @@ class Pools:
         """Forget an inactive pool.  What it is made of stays."""
         with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
             entry.require_stopped()
-            self.store.mark_stopped(entry.name)
             self.store.undefine(entry.name)
             self.events.tell(entry.pool, events.UNDEFINED)
 
@@ -388,9 +402,10 @@ class Pools:
         self.store.require_writable("virStoragePoolUndefine")
         with self.store.lock(name), self.store.registry():
             pool = self._known(name)
-            self.store.mark_stopped(name)
             if self.store.definition(name) is not None:
                 self.store.undefine(name)
+            else:
+                self.store.mark_stopped(name)
             self.events.tell(pool, events.UNDEFINED)
         return backends.load(pool, self.host)
 

@@ -181,9 +181,13 @@ class Secrets:
             self.store.make_folders(os.path.dirname(path))
             self.host.write_atomic(path, format_secret(secret))
             if old is not None and old.ephemeral != secret.ephemeral:
-                if value is not None:
-                    self._keep(secret, value, old=self._path(old, VALUE))
-                self._remove(old)
+                try:
+                    if value is not None:
+                        self._keep(secret, value, old=self._path(old, VALUE))
+                    self._remove(old)
+                except BaseException:
+                    self._remove(secret)
+                    raise
 
     def _path(self, secret: SecretDefinition, suffix: str) -> str:
         folder = self.fleeting if secret.ephemeral else self.lasting
@@ -196,8 +200,19 @@ class Secrets:
             self._remove(secret)
 
     def _remove(self, secret: SecretDefinition) -> None:
-        for suffix in (VALUE, XML):
-            self.host.remove(self._path(secret, suffix), missing_ok=True)
+        """Remove both files, or none; without its value a secret can be removed once more."""
+        value = self._path(secret, VALUE)
+        try:
+            content = self.host.read_file(value)
+        except OSError:
+            content = None
+        self.host.remove(value, missing_ok=True)
+        try:
+            self.host.remove(self._path(secret, XML), missing_ok=True)
+        except BaseException:
+            if content is not None:
+                self.host.write_atomic(value, content.decode("ascii", "surrogateescape"))
+            raise
 
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value."""

@@ -148,9 +148,16 @@ class Store:
 
     def undefine(self, name: str) -> None:
         """Remove a definition, its autostart link, and the marker of a pool the host stopped."""
-        self.mark_stopped(name)
-        self.set_autostart(name, False)
-        self.host.remove(self.definition_path(name))
+        with contextlib.ExitStack() as undo:
+            marker, autostarted = self.marker(name), self.is_autostarted(name)
+            self.mark_stopped(name)
+            if marker is not None:
+                undo.callback(self.mark_started, marker)
+            self.set_autostart(name, False)
+            if autostarted:
+                undo.callback(self.set_autostart, name, True)
+            self.host.remove(self.definition_path(name))
+            undo.pop_all()
         self.host.sync_folder(self.config)
 
     def is_autostarted(self, name: str) -> bool:

@@ -21,7 +21,9 @@ from storagectl.errors import (
     OperationUnsupported,
     PoolNotFound,
     StorageError,
+    SystemFailure,
     ToolFailed,
+    ToolMissing,
     VolumeElsewhere,
     VolumeExists,
     VolumeNameTaken,
@@ -86,7 +88,11 @@ class Volumes:
                     f"pool '{pool}' is not active",
                     hint=f"to start it: {typed('storagectl pool-start', wanted.name)}",
                 )
-            volume = wanted.backend.volume(key)
+            try:
+                volume = wanted.backend.volume(key)
+            except (InternalError, SystemFailure, ToolMissing) as error:
+                error.action = error.action or f"failed to get vol '{key}'"
+                raise
             if volume is not None:
                 return self._with_secret(Found(wanted, volume))
         found = self._at(key, wanted)

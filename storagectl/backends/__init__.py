@@ -185,6 +185,9 @@ class Backend:
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Prepare the source or target; nothing to do for types that only find things."""
 
+    def unbuild(self) -> None:
+        """Take back what this `build` has made, as far as it holds no data."""
+
     def unbuilt(self) -> str:
         """Return what `build` has yet to make: SOURCE, with all that is in it, TARGET or nothing.
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends.images import OLD_ENCRYPTIONS
+from storagectl.backends.images import OLD_ENCRYPTIONS, inspect
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -45,6 +45,14 @@ VOLUME_MODE = 0o600
 # libvirt's number of the format that has no other name in its messages.
 LUKS2 = 3
 CREATE_TRIES = 10
+
+
+def require_known(volume: Volume) -> None:
+    """Raise where what a file says cannot be read: it is worked on as what it says it is."""
+    if (volume.type, volume.format) == ("file", "raw"):
+        now = inspect(*os.path.split(volume.path), certain=True)
+        if now is not None and now.format != volume.format:
+            raise OperationFailed(f"volume '{volume.name}' is of format '{now.format}' by now")
 
 
 def create(
@@ -108,6 +116,7 @@ def create_from(
     if volume.format == "dir" and source.type == "dir":
         create(host, target, volume, metadata=metadata, as_owner=as_owner)
         return
+    require_known(source)
     path = free_path(target, volume)
     if volume.format == "dir" or source.type == "dir":
         raise InternalError("cannot copy from volume of type 'dir'")
@@ -433,6 +442,7 @@ def resize(
 ) -> None:
     if volume.type == "dir":
         raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
+    require_known(volume)
     encryption = volume.encryption
     if volume.format != "raw" or encryption is not None:
         if allocate:
@@ -454,17 +464,17 @@ def resize(
     with volume_file(host, volume, write=True) as fd:
         if capacity == volume.capacity and not allocate:
             return
-        if allocate:
-            size = os.fstat(fd).st_size
-            try:
+        size = os.fstat(fd).st_size
+        try:
+            if allocate:
                 with system_errors(f"Failed to pre-allocate space for file '{volume.path}'"):
                     host.allocate(fd, capacity, keep_size=True)
-            except BaseException:
-                host.truncate(fd, size)
-                raise
-        with system_errors(f"Failed to truncate file '{volume.path}'"):
-            host.truncate(fd, capacity)
-            host.sync(fd)
+            with system_errors(f"Failed to truncate file '{volume.path}'"):
+                host.truncate(fd, capacity)
+                host.sync(fd)
+        except BaseException:
+            host.truncate(fd, size)  # what was cut off is gone
+            raise
 
 
 def refuse_for_raw(volume: Volume, *, metadata: bool) -> None:

@@ -25,7 +25,7 @@ from storagectl.tools import mount
 from storagectl.tools.blockdev import Mount, parse_mountinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from storagectl.backends.troubles import Trouble
     from storagectl.host.bulk import Mover
@@ -51,6 +51,7 @@ class Directory(Backend):
     stable_links = False
     as_owner = False
     built_permissions = True
+    _made: Sequence[str] = ()  # the deepest folder first
 
     def is_active(self) -> bool:
         target = self.pool.target
@@ -108,14 +109,19 @@ class Directory(Backend):
     def _make_target(self) -> None:
         self._require_answer()
         target, wanted = self.pool.target, self.pool.permissions
-        self.host.make_parents(target)
+        self._made = self.host.make_parents(target)
         made = self.host.make_folder(target, POOL_MODE if wanted.mode is None else wanted.mode)
+        if made:
+            self._made = [target, *self._made]
         if wanted or not made:
             place = os.path.realpath(target)
             self.host.set_owner_and_mode(place, wanted.owner, wanted.group, wanted.mode)
             if wanted.label is not None:
                 self.host.set_label(place, wanted.label)
         self.host.set_nocow(target, self.pool.cow)
+
+    def unbuild(self) -> None:
+        self.host.unmake(self._made)
 
     def devices_of_users(self) -> list[str]:
         return []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from storagectl.backends.attributes import permissions_of, timestamps_of
+from storagectl.errors import SystemFailure
 from storagectl.host import open_file
 from storagectl.model import BackingStore, Encryption, Volume
 from storagectl.tools import imageheader
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 # Encryptions of qcow and qcow2 that are not LUKS.
 OLD_ENCRYPTIONS = ("default", "qcow")
+# Why we can open no file at all.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# Why a file cannot be opened that others may open, or that has nothing in it to be read.
+CLOSED = (errno.EACCES, errno.EBUSY, errno.ELOOP, errno.ENODEV, errno.ENOENT, errno.ENOMEDIUM,
+          errno.ENXIO, errno.EPERM)  # fmt: skip
 
 
 class OwnerOnly(Exception):
@@ -24,11 +31,16 @@ class OwnerOnly(Exception):
 
 
 def inspect(
-    target: str, name: str, *, opened: Callable[[str, int], int] = open_file
+    target: str,
+    name: str,
+    *,
+    certain: bool = False,
+    opened: Callable[[str, int], int] = open_file,
 ) -> Volume | None:
     """Return a volume with all that its file says; None for what is no volume.
 
-    A file that can't be read is shown with what its inode tells.
+    A file that can't be read is shown with what its inode tells, unless the reason is ours
+    and not the file's.  With `certain` what it says must be known.
     """
     path = f"{target}/{name}"
     try:
@@ -53,7 +65,9 @@ def inspect(
     volume.allocation = status.st_blocks * 512
     try:
         fd = opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED or (certain and error.errno not in CLOSED):
+            raise SystemFailure(f"cannot open volume '{path}': {error.strerror}") from error
         return volume
     try:
         if kind == stat.S_IFBLK:
@@ -61,7 +75,9 @@ def inspect(
             size = os.lseek(fd, 0, os.SEEK_END)
             volume.capacity = volume.physical = volume.allocation = size
         describe(volume, imageheader.probe(lambda at, n: os.pread(fd, n, at), volume.physical))
-    except OSError:
+    except OSError as error:
+        if certain:
+            raise SystemFailure(f"cannot read volume '{path}': {error.strerror}") from error
         return volume
     finally:
         os.close(fd)

@@ -227,7 +227,7 @@ class Iscsi(Luns):
             several = any(devices.listing(folder)[1:] for _, folder in self.records())
             through = interface or ("default" if several else None)
             login = iscsiadm.node(portal, self.target, "--login", interface=through)
-            self.host.change(login, limit_s=LOGIN_LIMIT_S)
+            self.host.change(login, limit_s=self.host.limits.get("login", LOGIN_LIMIT_S))
             made.pop_all()
 
     def _password(self, auth: Auth) -> str:

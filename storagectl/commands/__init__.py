@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storagectl.commands import output
-from storagectl.errors import ClientError, Mistyped, StorageError, UsageError
+from storagectl.errors import ClientError, Mistyped, StorageError, SystemFailure, UsageError
 from storagectl.record import Row
 from storagectl.units import COMMAND_LIMIT, LONGEST_NUMBER
 
@@ -294,11 +294,6 @@ class Command(click.Command):
         except click.exceptions.Exit as done:
             succeeded = done.exit_code == 0
             outcome = "failed"
-        except OSError as error:
-            if error.filename is None or isinstance(error, BrokenPipeError):
-                raise
-            outcome = f"{error.strerror}: '{error.filename}'"
-            session.fail(ClientError(outcome))
         finally:
             seconds = time.monotonic() - before
             if self.changes and not session.dry_run and "--help" not in named:
@@ -361,11 +356,21 @@ class Command(click.Command):
 
                 confirm(self.name, values)
             with click.Context(self, obj=session):
-                self.callback(**values)
+                self.call_back(values)
         except StorageError as error:
             if error.action is None and self.failure:
                 error.action = self.failure.format(**values)
             raise
+
+    def call_back(self, values: dict[str, Any]) -> None:
+        """Call the function; an error of the system's that names a file is one of ours."""
+        assert self.callback is not None
+        try:
+            self.callback(**values)
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            raise SystemFailure(f"{error.strerror}: '{error.filename}'") from error
 
     def check_values(self, named: Sequence[str]) -> None:
         """Raise ClientError for a value that its option never takes."""

@@ -16,7 +16,7 @@ from storagectl.config import Config, load
 from storagectl.errors import ClientError, StorageError
 from storagectl.host import Host
 from storagectl.pools import Pools
-from storagectl.store import Store
+from storagectl.store import Store, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,6 +95,7 @@ class Session:
         self.config = settings.config or load(settings.root, system=self.system)
         limits = self.config.time_limits
         self.host = self._planner(limits) if self.dry_run else Host(limits)
+        self.host.warn = warn
         if self.verbose:
             self.host.heed = output.echo
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)

@@ -22,6 +22,7 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
     ToolMissing,
+    ToolTalkative,
     ToolTimeout,
 )
 
@@ -79,6 +80,12 @@ PACKAGES = {
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+# Seconds, by the names of config.TIME_LIMITS: nothing that works takes as long.
+QUERY_LIMIT_S = 120.0
+LIMITS = {"query": QUERY_LIMIT_S, "command": 1800.0, "format": 86_400.0, "copy": 604_800.0}
+# What takes its time with the size of a volume.
+KINDS = {"mkfs": "format", "qemu-img": "copy", "scrub": "copy"}
+
 ANSWER_WAIT_S = 10.0
 END_S = 3.0
 END_POLL_S = 0.02
@@ -124,6 +131,8 @@ class Host:
         self.inherited: set[int] = set()
         self.heed: Callable[[list[str]], None] | None = None
         """heed(argv): told of each command before it runs."""
+        self.warn: Callable[[str], None] = lambda text: None
+        """warn(text): told of what is wrong and keeps nothing from being done."""
 
     def query(
         self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
@@ -131,9 +140,9 @@ class Host:
         """Run a tool that only reads and return its stdout.
 
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
-        when it has not ended within `limit_s`, by default the limit of a `command`.
+        when it has not ended within `limit_s`, by default that of its kind.
         """
-        return self._run(list(argv), ok, limit_s)
+        return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "query"))
 
     def change(
         self,
@@ -147,9 +156,14 @@ class Host:
 
         With `heard` what it prints is told at once instead.
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
-        when it has not ended within `limit_s`.
+        when it has not ended within `limit_s`, by default that of its kind.
         """
-        return self._run(list(argv), ok, limit_s, heard)
+        return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "command"), heard)
+
+    def _limit_of(self, tool: str, kind: str) -> float:
+        """Return how many seconds a tool may take by default, for what it is run for."""
+        kind = KINDS.get(os.path.basename(tool).partition(".")[0], kind)
+        return self.limits.get(kind, LIMITS[kind])
 
     def try_change(self, argv: Sequence[str], *, limit_s: float | None = None) -> None:
         """Run a tool that alters the machine; that it fails is no error."""
@@ -248,12 +262,10 @@ class Host:
         self,
         argv: list[str],
         ok: Sequence[int],
-        limit_s: float | None,
+        limit_s: float,
         heard: Callable[[bytes], None] | None = None,
     ) -> str:
         argv[0] = self.find_tool(argv[0])
-        if limit_s is None:
-            limit_s = self.limits.get("command")
         status, stdout, stderr = self._spawn(argv, limit_s, heard)
         if status not in ok:
             raise ToolFailed(argv, status, stderr)
@@ -274,6 +286,8 @@ class Host:
         """
         import subprocess
 
+        from storagectl.host import child
+
         if self.heed is not None:
             self.heed(argv)
         environment = {
@@ -291,8 +305,6 @@ class Host:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=environment,
-                    encoding="utf-8",
-                    errors="surrogateescape",
                     start_new_session=True,
                     pass_fds=tuple(self.inherited),
                 )
@@ -303,15 +315,16 @@ class Host:
                 os.kill(os.getpid(), number)
             if heard is not None:
                 tell_at_once(process, heard)
-            stdout, stderr = process.communicate(timeout=limit_s)
+            stdout, stderr = child.gather(process, limit_s)
         except BaseException as error:
             end_group(process)
-            for stream in filter(None, (process.stdout, process.stderr)):
-                stream.close()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ToolTimeout(argv, error.timeout) from None
+            child.close([stream for stream in (process.stdout, process.stderr) if stream])
+            if isinstance(error, TimeoutError) and limit_s is not None:
+                raise ToolTimeout(argv, limit_s) from None
+            if isinstance(error, child.TooMuch):
+                raise ToolTalkative(argv, child.MOST_OUTPUT) from None
             raise
-        return process.returncode, stdout or "", stderr
+        return process.returncode, stdout, stderr
 
     def responds(self, path: str) -> bool:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
@@ -420,12 +433,18 @@ class Host:
         self.write_atomic(path, base64.b64encode(value).decode())
 
     def sync_folder(self, folder: str) -> None:
-        """Make renames and removals in a folder last."""
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        """Make renames and removals in a folder last.
+
+        They are done by then: that this fails is a warning, as it is none at all to SQLite.
+        """
         try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.warn(f"cannot sync folder '{folder}', changes may not last: {error.strerror}")
 
     def make_folder(self, path: str, mode: int) -> bool:
         """Make a folder with exactly `mode`; False where it stood already."""
@@ -436,13 +455,37 @@ class Host:
                 if not os.path.isdir(path):
                     raise
                 return False
-            os.chmod(path, mode)
+            try:
+                os.chmod(path, mode)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+                raise
             return True
 
-    def make_parents(self, path: str) -> None:
-        """Make the folders above `path`, with the mode the umask gives."""
-        with system_errors(f"cannot create path '{path}'"):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+    def make_parents(self, path: str) -> list[str]:
+        """Make the folders above `path`, with the mode the umask gives, or none.
+
+        Returns: those that were missing, the deepest first.
+        """
+        missing: list[str] = []
+        folder = os.path.dirname(path)
+        while not os.path.isdir(folder) and folder not in missing:
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        try:
+            with system_errors(f"cannot create path '{path}'"):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+        except BaseException:
+            self.unmake(missing)
+            raise
+        return missing
+
+    def unmake(self, folders: Sequence[str]) -> None:
+        """Remove folders that were made for something that failed; what is in use stays."""
+        for path in folders:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
     def set_owner_and_mode(
         self, path: str, owner: int | None, group: int | None, mode: int | None
@@ -811,7 +854,7 @@ def signals_kept(arrived: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def tell_at_once(process: subprocess.Popen[str], heard: Callable[[bytes], None]) -> None:
+def tell_at_once(process: subprocess.Popen[bytes], heard: Callable[[bytes], None]) -> None:
     """Have a thread tell what a child prints, in the child's own pieces."""
     import threading
 
@@ -826,7 +869,7 @@ def tell_at_once(process: subprocess.Popen[str], heard: Callable[[bytes], None])
     threading.Thread(target=listen, daemon=True).start()
 
 
-def end_group(leader: subprocess.Popen[str]) -> None:
+def end_group(leader: subprocess.Popen[bytes]) -> None:
     """End a child and all it has started, such as mount(8) its helper, and wait for that.
 
     TERM comes first: LVM's tools finish what must not be cut.  What hangs in the kernel
@@ -979,7 +1022,11 @@ def publish(temporary: str, path: str) -> None:
             os.unlink(path)
             raise
     else:
-        os.unlink(temporary)
+        try:
+            os.unlink(temporary)
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def rename_new(path: str, new: str) -> None:

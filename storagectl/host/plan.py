@@ -236,7 +236,7 @@ class Planner(Host):
         self.expected.append(path)
         return True
 
-    def make_parents(self, path: str) -> None:
+    def make_parents(self, path: str) -> list[str]:
         missing: list[str] = []
         folder = os.path.dirname(path)
         with system_errors(f"cannot create path '{path}'"):
@@ -251,6 +251,10 @@ class Planner(Host):
         if missing:
             self.record(["mkdir", "--parents", "--", missing[0]])
             self.expected += missing
+        return missing
+
+    def unmake(self, folders: Sequence[str]) -> None:
+        """Nothing has been made: what failed is no part of the plan."""
 
     def set_owner_and_mode(
         self, path: str, owner: int | None, group: int | None, mode: int | None

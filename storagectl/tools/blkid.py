@@ -38,6 +38,6 @@ def parse_signatures(text: str) -> list[str]:
         return []
     try:
         found = [str(entry["type"]) for entry in json.loads(text, strict=False)["signatures"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise InternalError(f"cannot understand what wipefs printed: {text[:200]!r}") from error
     return sorted(dict.fromkeys(found), key=lambda name: name in TABLES)

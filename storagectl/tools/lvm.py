@@ -219,7 +219,7 @@ def parse_groups(text: str) -> list[Group]:
             for uuid, group in found.items()
             for row in group[:1]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise not_understood("vgs", text) from error
 
 
@@ -262,7 +262,7 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
             for name, (row, *_) in found.items()
             if not name.startswith("[")
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise not_understood("lvs", text) from error
 
 
@@ -302,7 +302,7 @@ def parse_physical(text: str) -> list[tuple[str, str]]:
     """
     try:
         return [(row["pv_name"], row["vg_name"]) for row in rows(text, "pv")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise not_understood("pvs", text) from error
 
 
@@ -332,7 +332,7 @@ def parse_segments(text: str) -> list[PhysicalVolume]:
             for pieces in found.values()
             for row in pieces[:1]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise not_understood("pvs", text) from error
 
 

@@ -134,7 +134,7 @@ def parse_table(text: str) -> PartitionTable:
             partitions=partitions,
             free=tuple(extent for extent in free if extent.start < extent.end),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise InternalError(f"cannot understand what parted printed: {text[:200]!r}") from error
 
 

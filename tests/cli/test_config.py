@@ -18,7 +18,7 @@ from inprocess import storagectl
 from storagectl import config
 from storagectl.config import Config
 from storagectl.errors import StorageError
-from storagectl.host import Host
+from storagectl.host import LIMITS, Host
 
 SOURCES = Path(__file__).resolve().parents[2]
 
@@ -169,10 +169,27 @@ def test_the_time_limit_of_a_lock(root: Path) -> None:
 
 @pytest.mark.tools
 def test_the_time_limit_of_host_commands(tmp_path: Path) -> None:
+    """S48: each kind of command has its own."""
+    for kind, run in (("query", Host.query), ("command", Host.change)):
+        with pytest.raises(StorageError, match="did not end within 0 s"):
+            run(Host({kind: 0.1}), ["sleep", "5"])
+        assert run(Host({kind: 0.1}), ["sleep", "0.2"], limit_s=20) == ""
+        others = dict.fromkeys(set(config.TIME_LIMITS) - {kind}, 0.1)
+        assert run(Host(others), ["sleep", "0.2"]) == ""
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    ("tool", "kind"), [("mkfs.ext4", "format"), ("qemu-img", "copy"), ("scrub", "copy")]
+)
+def test_s48_what_takes_its_time_has_a_limit_of_its_own(
+    tmp_path: Path, tool: str, kind: str
+) -> None:
+    path = tmp_path / tool
+    path.write_text("#!/bin/sh\nexec sleep 5\n")
+    path.chmod(0o755)
     with pytest.raises(StorageError, match="did not end within 0 s"):
-        Host({"command": 0.1}).query(["sleep", "5"])
-    assert Host({"command": 0.1}).query(["sleep", "0.2"], limit_s=20) == ""
-    assert Host({"mount": 0.1}).query(["sleep", "0.2"]) == ""
+        Host({kind: 0.1, "command": 60, "query": 60}).change([str(path)])
 
 
 def test_every_time_limit_is_asked_for() -> None:
@@ -182,7 +199,7 @@ def test_every_time_limit_is_asked_for() -> None:
         if path.name != "config.py"
     )  # fmt: skip
     for name in config.TIME_LIMITS:
-        assert f'limits.get("{name}"' in source
+        assert name in LIMITS or f'limits.get("{name}"' in source
 
 
 # Questions

@@ -571,7 +571,8 @@ CODES = [
     "overflow", "pool-active", "pool-built", "pool-exists", "pool-inactive", "pool-not-found",
     "probe-failed", "resource-busy", "schema-error", "secret-invalid", "secret-not-found",
     "source-conflict", "storage-error", "system-failure", "tool-failed",
-    "tool-missing", "tool-timeout", "unusable", "usage-error", "volume-elsewhere", "volume-exists",
+    "tool-missing", "tool-talkative", "tool-timeout", "unusable", "usage-error",
+    "volume-elsewhere", "volume-exists",
     "volume-name-taken", "volume-not-found", "xml-error", "xml-syntax-error",
 ]  # fmt: skip
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 CALLS = (
     "chmod", "chown", "copy_file_range", "fchmod", "fchown", "fdatasync", "fsync", "ftruncate",
     "link", "lseek", "mkdir", "open", "posix_fallocate", "pread", "pwrite", "read", "rename",
-    "sendfile", "unlink", "write",
+    "rmdir", "sendfile", "symlink", "unlink", "write",
 )  # fmt: skip
+READING = ("lseek", "pread", "read")
 LIMIT_S = 60
 
 
@@ -75,7 +76,12 @@ def work(
             def call(*arguments: Any, **settings: Any) -> Any:
                 calls.append(name)
                 if before is not None:
-                    before(len(calls) - 1, name)
+                    try:
+                        before(len(calls) - 1, name)
+                    except OSError as error:
+                        if isinstance(arguments[0], str):
+                            error.filename = arguments[0]
+                        raise
                 return real(*arguments, **settings)
 
             return call
@@ -107,3 +113,12 @@ def at(number: int, action: Callable[[], object]) -> Callable[[int, str], None]:
 def sending(number: int, signum: int) -> Callable[[int, str], None]:
     """Send ourselves a signal before the call of that number."""
     return at(number, lambda: os.kill(os.getpid(), signum))
+
+
+def failing(number: int, code: int) -> Callable[[int, str], None]:
+    """Have the call of that number fail with an errno, as the kernel would make it fail."""
+
+    def fail() -> None:
+        raise OSError(code, os.strerror(code))
+
+    return at(number, fail)

@@ -19,6 +19,7 @@ from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
+    OperationFailed,
     OperationUnsupported,
     StorageError,
     SystemFailure,
@@ -394,8 +395,8 @@ def test_a_converted_image_grows_to_its_capacity(tmp_path: Path) -> None:
 
 
 def test_s15_source_formats_are_always_named(tmp_path: Path) -> None:
-    """A raw volume that looks like an image of another format is not probed by qemu-img."""
-    (tmp_path / "src").write_bytes(qcow2_header(MIB))
+    """qemu-img probes no raw volume; one that has become an image by now is refused."""
+    (tmp_path / "src").write_bytes(bytes(512))
     host = Images(("", 0))
     source = Volume("src", path=f"{tmp_path}/src", format="raw", capacity=512)
     wanted = Volume("a", format="qcow2", capacity=512)
@@ -403,6 +404,11 @@ def test_s15_source_formats_are_always_named(tmp_path: Path) -> None:
         wanted, source, bulk.Mover(), metadata=False, reflink=False
     )
     assert host.calls[0][2:4] == ["-f", "raw"]
+    (tmp_path / "src").write_bytes(qcow2_header(MIB))
+    with pytest.raises(OperationFailed, match="volume 'src' is of format 'qcow2' by now"):
+        backend(tmp_path, Images()).create_volume_from(
+            wanted.replace(name="b"), source, bulk.Mover(), metadata=False, reflink=False
+        )
 
 
 @pytest.mark.parametrize(

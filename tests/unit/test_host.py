@@ -19,7 +19,14 @@ import pytest
 from fakehost import FakeHost, WrongCommand
 
 from storagectl import host as host_module
-from storagectl.errors import ResourceBusy, SystemFailure, ToolFailed, ToolMissing, ToolTimeout
+from storagectl.errors import (
+    ResourceBusy,
+    SystemFailure,
+    ToolFailed,
+    ToolMissing,
+    ToolTalkative,
+    ToolTimeout,
+)
 from storagectl.host import Host, is_staged, locked, publish, staged_path, system_errors
 
 
@@ -156,6 +163,45 @@ def test_s48_a_tool_that_takes_too_long_ends_with_its_children(host: Host, tmp_p
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
     assert host.query(["echo", "in time"], limit_s=60) == "in time\n"
+
+
+@pytest.mark.tools
+def test_s63_output_has_a_bound(host: Host, tmp_path: Path) -> None:
+    """100 MB are not read; what a tool complains of is cut in the middle."""
+    endless = str(script(tmp_path, "endless", "exec yes"))
+    with pytest.raises(ToolTalkative) as caught:
+        host.query([endless], limit_s=60)
+    assert caught.value.lines() == [
+        f"internal error: Child process ({endless}) printed more than 32 MiB"
+    ]
+    loud = script(
+        tmp_path, "loud", "echo first >&2; yes | head -c 3000000 >&2; echo last >&2; exit 5"
+    )
+    with pytest.raises(ToolFailed) as failed:
+        host.change([str(loud)], limit_s=60)
+    assert failed.value.stderr.startswith("first\ny\n")
+    assert failed.value.stderr.endswith("y\nlast\n")
+    assert "\n...\n" in failed.value.stderr
+    assert len(failed.value.stderr) < 70_000
+
+
+@pytest.mark.tools
+def test_s63_a_daemon_that_a_tool_leaves_behind_is_not_waited_for(
+    host: Host, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    daemon = script(tmp_path, "daemon", f"echo started; setsid sleep 40 & echo $! >{pid}")
+    began = time.monotonic()
+    assert host.change([str(daemon)], limit_s=35) == "started\n"
+    assert time.monotonic() - began < 30
+    os.kill(int(pid.read_text()), 9)
+
+
+@pytest.mark.tools
+def test_s63_a_tool_that_closes_its_output_and_stays_is_ended(host: Host, tmp_path: Path) -> None:
+    silent = script(tmp_path, "silent", "exec >&- 2>&-; sleep 60")
+    with pytest.raises(ToolTimeout):
+        host.query([str(silent)], limit_s=0.5)
 
 
 def test_s48_a_file_system_that_does_not_answer(

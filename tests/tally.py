@@ -1,0 +1,29 @@
+"""How many faults tests have tried and how many were survived, for the table in CONTRIBUTING.md.
+
+tests/conftest.py prints it after the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+tried: Counter[str] = Counter()
+survived: Counter[str] = Counter()
+
+
+@contextlib.contextmanager
+def counted(kind: str) -> Iterator[None]:
+    """Count one fault, survived when the block ends well."""
+    tried[kind] += 1
+    yield
+    survived[kind] += 1
+
+
+def lines() -> list[str]:
+    """Return `KIND: TRIED tried, SURVIVED survived` for each kind."""
+    return [f"{kind}: {tried[kind]} tried, {survived[kind]} survived" for kind in sorted(tried)]
