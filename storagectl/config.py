@@ -14,9 +14,11 @@ from storagectl.errors import (
     ConfigFileError,
     ConfigUnsupported,
     Mistyped,
+    OperationDenied,
     StorageError,
     SystemFailure,
 )
+from storagectl.host import TOOL_PATH
 from storagectl.store import user_folder
 
 if TYPE_CHECKING:
@@ -41,14 +43,17 @@ class Config:
         self.output = "text"
         self.wipe_algorithm = "zero"
         self.time_limits: dict[str, float] = {}
+        self.tool_path: tuple[str, ...] = TOOL_PATH
 
     def read(self, path: str) -> None:
         """Take over what a file says, if there is one that the user may read.
 
+        Root trusts none that others may write: it says which programs run.
         Raises: StorageError that names the file and the key.
         """
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+                status = os.fstat(stream.fileno())
                 data = stream.read()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return
@@ -57,6 +62,7 @@ class Config:
                 f"Failed to open file '{path}': {error.strerror}", action=action(path)
             ) from error
         try:
+            require_trusted(path, status)
             self._apply(parsed(data))
         except StorageError as error:
             error.action = action(path)
@@ -66,6 +72,7 @@ class Config:
         takers: dict[str, Callable[[object], None]] = {
             "confirm": self._take_confirm,
             "output": self._take_output,
+            "tool-path": self._take_tool_path,
             "wipe-algorithm": self._take_wipe_algorithm,
             LIMITS: self._take_limits,
         }
@@ -83,6 +90,12 @@ class Config:
         if not isinstance(value, str) or value not in OUTPUTS:
             raise unfit("output", f"one of {', '.join(OUTPUTS)}")
         self.output = value
+
+    def _take_tool_path(self, value: object) -> None:
+        folders = value if isinstance(value, list) else []
+        if not folders or not all(isinstance(f, str) and os.path.isabs(f) for f in folders):
+            raise unfit("tool-path", "a list of absolute folders")
+        self.tool_path = tuple(folders)
 
     def _take_wipe_algorithm(self, value: object) -> None:
         from storagectl.volumes import WIPE_ALGORITHMS
@@ -125,6 +138,17 @@ def paths(root: str | None, *, system: bool) -> list[str]:
     if not system:
         found.append(os.path.join(user_folder("XDG_CONFIG_HOME", "~/.config"), FILE))
     return found
+
+
+def require_trusted(path: str, status: os.stat_result) -> None:
+    """Raise where root would obey a file that is another user's, or that others may write to."""
+    if os.geteuid() != 0:
+        return
+    if status.st_uid != 0:
+        raise OperationDenied(f"it belongs to user {status.st_uid}: chown root '{path}'")
+    if status.st_mode & 0o022:
+        mode = status.st_mode & 0o7777
+        raise OperationDenied(f"others may write to it (mode {mode:04o}): chmod go-w '{path}'")
 
 
 def parsed(data: bytes) -> dict[str, object]:

@@ -17,6 +17,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
     InvalidArgument,
+    OperationDenied,
     SecretInvalid,
     SecretNotFound,
     StorageError,
@@ -206,7 +207,7 @@ class Secrets:
             content = self.host.read_file(value)
         except OSError:
             content = None
-        self.host.remove(value, missing_ok=True)
+        self.host.remove_secret(value)
         try:
             self.host.remove(self._path(secret, XML), missing_ok=True)
         except BaseException:
@@ -217,6 +218,7 @@ class Secrets:
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value."""
         self.store.require_writable("virSecretSetValue")
+        self._require_private(os.path.dirname(self._path(secret, VALUE)), 0o700)
         self._keep(secret, value)
 
     def _keep(self, secret: SecretDefinition, value: bytes, *, old: str | None = None) -> None:
@@ -232,14 +234,34 @@ class Secrets:
         return self._require_value(secret)
 
     def _value(self, secret: SecretDefinition) -> bytes | None:
+        self.host.keep_out_of_core_dumps()
+        path = self._path(secret, VALUE)
+        self._require_private(os.path.dirname(path), 0o700)
+        self._require_private(path, 0o600)
         try:
-            with open(self._path(secret, VALUE), "rb") as stream:
+            with open(path, "rb") as stream:
                 return base64.b64decode(stream.read(), validate=True)
         except FileNotFoundError:
             return None
         except (OSError, binascii.Error) as error:
             cause = error.strerror if isinstance(error, OSError) else "it is not base64"
-            raise SystemFailure(f"cannot read '{self._path(secret, VALUE)}': {cause}") from error
+            raise SystemFailure(f"cannot read '{path}': {cause}") from error
+
+    def _require_private(self, path: str, mode: int) -> None:
+        """Raise where a file of secrets, or its folder, is not its owner's alone."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return  # what reads or writes it tells why
+        if status.st_uid != os.geteuid():
+            raise OperationDenied(
+                f"'{path}' belongs to user {status.st_uid}: chown {os.geteuid()} '{path}'"
+            )
+        if status.st_mode & 0o077:
+            raise OperationDenied(
+                f"'{path}' is open to others (mode {status.st_mode & 0o7777:04o}):"
+                f" chmod {mode:04o} '{path}'"
+            )
 
     def _require_value(self, secret: SecretDefinition) -> bytes:
         value = self._value(secret)

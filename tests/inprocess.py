@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
@@ -11,12 +12,22 @@ from typing import NamedTuple
 from unittest import mock
 
 from storagectl.__main__ import run
+from storagectl.host import TOOL_PATH
 
 
 class Answer(NamedTuple):
     status: int
     stdout: str
     stderr: str
+
+
+def put_on_tool_path(root: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Have tools found in a folder first, by the configuration below `root`."""
+    file = os.path.join(root, "etc/storagectl/config.toml")
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    with open(file, "w") as stream:
+        stream.write(f"tool-path = {json.dumps([os.fspath(folder), *TOOL_PATH])}\n")
+    os.chmod(file, 0o644)
 
 
 class Captured(io.TextIOWrapper):

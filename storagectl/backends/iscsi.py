@@ -222,7 +222,7 @@ class Iscsi(Luns):
                 tries = iscsiadm.tries(portal, self.target, LOGIN_TRIES, interface=interface)
                 self.host.change(tries)
             if auth is not None:
-                self._set_chap(portal, interface, auth.username, password)
+                self._set_chap(made, portal, interface, auth.username, password)
             # without a name iscsiadm logs in through every interface that has a record
             several = any(devices.listing(folder)[1:] for _, folder in self.records())
             through = interface or ("default" if several else None)
@@ -278,9 +278,17 @@ class Iscsi(Luns):
                 return f"{iscsiadm.portal(*self.place)},{tag}"
         return None
 
-    def _set_chap(self, portal: str, interface: str | None, username: str, password: str) -> None:
+    def _set_chap(
+        self,
+        made: contextlib.ExitStack,
+        portal: str,
+        interface: str | None,
+        username: str,
+        password: str,
+    ) -> None:
         """Put the user and the password into the record, which only root can read.
 
+        A login that fails leaves it as it was.
         iscsiadm takes a password as an argument only, where every process could see it.
         """
         wanted = portal.rpartition(",")[2]
@@ -298,9 +306,14 @@ class Iscsi(Luns):
             if tag == wanted:
                 path = f"{folder}/{interface or 'default'}"
                 record = self.host.read_text(path)
+                made.callback(self._put_back, path, record)
                 self.host.write_atomic(path, iscsiadm.with_chap(record, username, password))
                 return
         raise OperationFailed(f"the record of target '{self.target}' was not found")
+
+    def _put_back(self, path: str, record: str) -> None:
+        with contextlib.suppress(StorageError):
+            self.host.write_atomic(path, record)
 
     def gone_when_stopped(self) -> str:
         return f"the session with {self.target} and the devices of its LUNs"

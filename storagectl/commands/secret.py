@@ -79,6 +79,7 @@ def secret_set_value(
     exclusive(interactive=interactive, plain=plain)
     exclusive(interactive=interactive, file=file is not None)
     found = session.pools.secrets.find(secret)
+    session.host.keep_out_of_core_dumps()
     if interactive:
         given = asked("Enter new value for secret:", sys.stderr if session.json else sys.stdout)
     elif file is not None:

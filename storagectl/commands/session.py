@@ -19,7 +19,7 @@ from storagectl.pools import Pools
 from storagectl.store import Store, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from storagectl.commands.document import Document
@@ -93,19 +93,23 @@ class Session:
         settings = self.settings
         self.system = serves_system(settings.connected_to)
         self.config = settings.config or load(settings.root, system=self.system)
-        limits = self.config.time_limits
-        self.host = self._planner(limits) if self.dry_run else Host(limits)
+        self.host = self._planner() if self.dry_run else Host(*self._host_settings())
         self.host.warn = warn
         if self.verbose:
             self.host.heed = output.echo
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
         self.pools = Pools(store, self.host)
 
-    def _planner(self, limits: Mapping[str, float]) -> Planner:
+    def _host_settings(self) -> tuple[Mapping[str, float], Sequence[str]]:
+        return self.config.time_limits, self.config.tool_path
+
+    def _planner(self) -> Planner:
         """Return the host that plans all commands of a line, each by a script of its own."""
         from storagectl.host.plan import Planner
 
-        self.planner = self.settings.planner = self.settings.planner or Planner(limits)
+        self.planner = self.settings.planner = self.settings.planner or Planner(
+            *self._host_settings()
+        )
         self.planner.anew()
         return self.planner
 

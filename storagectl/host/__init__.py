@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from storagectl.host.bulk import Mover
 
 LABEL = "security.selinux"
-ADMIN_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# Where the host's tools are, whatever the caller's PATH says.
+TOOL_PATH = (
+    "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+)  # fmt: skip
 
 # Debian's package of each tool; other distributions use the same or a similar name.
 PACKAGES = {
@@ -104,6 +108,9 @@ NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 AT_FDCWD = -100
 NOREPLACE = 1
 
+# Source: linux/prctl.h.
+PR_SET_DUMPABLE = 4
+
 FLOCK = "hhqqi4x"
 # Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
@@ -124,9 +131,14 @@ class Host:
 
     device_access = os.O_RDWR
 
-    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float] | None = None,
+        tool_path: Sequence[str] = TOOL_PATH,
+    ) -> None:
         # seconds that the user has configured, by the names of config.TIME_LIMITS
         self.limits = limits or {}
+        self.tool_path = tool_path
         self.silent: set[str] = set()
         self.inherited: set[int] = set()
         self.heed: Callable[[list[str]], None] | None = None
@@ -220,11 +232,16 @@ class Host:
     def converse(self, argv: Sequence[str]) -> None:
         """Run a program that talks to the user on the terminal, such as an editor.
 
+        It is the user's own choice, found by the user's PATH, and has the user's environment.
         Raises: ToolMissing, ToolFailed.
         """
         import subprocess
 
-        program = self.find_tool(argv[0])
+        import shutil
+
+        program = argv[0] if "/" in argv[0] else shutil.which(argv[0])
+        if program is None or "/" not in program:
+            raise missing(argv[0])
         if self.heed is not None:
             self.heed([program, *argv[1:]])
         with system_errors(f"cannot execute binary {program}"):
@@ -236,15 +253,11 @@ class Host:
         """Return the absolute path of a host tool.  Raises: ToolMissing."""
         if "/" in name:
             return name
-        for folder in (*os.environ.get("PATH", os.defpath).split(os.pathsep), *ADMIN_DIRS):
-            path = os.path.join(folder or ".", name)
-            if os.path.isabs(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
+        for folder in self.tool_path:
+            path = os.path.join(folder, name)
+            if os.access(path, os.X_OK) and not os.path.isdir(path):
                 return path
-        package = PACKAGES.get(name)
-        raise ToolMissing(
-            f"Cannot find '{name}' in path: No such file or directory",
-            hint=f"install the package {package}" if package else "",
-        )
+        raise missing(name)
 
     def is_root(self) -> bool:
         """Tell whether we may do what the kernel reserves to root."""
@@ -279,8 +292,8 @@ class Host:
     ) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
-        The child has the C locale, no stdin, no terminal and none of our descriptors but
-        those of secret files.
+        The child has the C locale, no stdin, no terminal, nothing of our environment and
+        none of our descriptors but those of secret files.
         An exception that arrives meanwhile (Ctrl-C), or `limit_s`, first ends it and what
         it has started.
         """
@@ -290,12 +303,7 @@ class Host:
 
         if self.heed is not None:
             self.heed(argv)
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("LC_", "LANG", "LVM_"))
-        }
-        environment["LC_ALL"] = "C"
+        environment = {"PATH": os.pathsep.join(self.tool_path), "LC_ALL": "C"}
         arrived: list[int] = []
         try:
             with signals_kept(arrived):
@@ -430,7 +438,25 @@ class Host:
         """Write a secret's value, in base64; `what` tells people which, `old` where it is kept."""
         import base64
 
-        self.write_atomic(path, base64.b64encode(value).decode())
+        with wiped(path):
+            self.write_atomic(path, base64.b64encode(value).decode())
+
+    def remove_secret(self, path: str) -> None:
+        """Overwrite and unlink the file of a secret's value, if there is one."""
+        with wiped(path):
+            self.remove(path, missing_ok=True)
+
+    def keep_out_of_core_dumps(self) -> None:
+        """Have no dump of our memory, or of that of the tools run from now on, written.
+
+        A limit of 0 does not hold where dumps go to a program, one of 1 does.
+        Source: core(5); Linux fs/coredump.c; linux/prctl.h, PR_SET_DUMPABLE.
+        """
+        import ctypes
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
     def sync_folder(self, folder: str) -> None:
         """Make renames and removals in a folder last.
@@ -464,22 +490,29 @@ class Host:
             return True
 
     def make_parents(self, path: str) -> list[str]:
-        """Make the folders above `path`, with the mode the umask gives, or none.
+        """Make the folders above `path`, for all to look into whatever the umask is, or none.
 
         Returns: those that were missing, the deepest first.
         """
-        missing: list[str] = []
+        wanted: list[str] = []
         folder = os.path.dirname(path)
-        while not os.path.isdir(folder) and folder not in missing:
-            missing.append(folder)
+        while not os.path.isdir(folder) and not (wanted and os.path.lexists(folder)):
+            wanted.append(folder)
             folder = os.path.dirname(folder)
         try:
             with system_errors(f"cannot create path '{path}'"):
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                for folder in reversed(wanted):
+                    try:
+                        os.mkdir(folder, 0o755)
+                    except FileExistsError:
+                        if not os.path.isdir(folder):
+                            raise
+                    else:
+                        os.chmod(folder, 0o755)
         except BaseException:
-            self.unmake(missing)
+            self.unmake(wanted)
             raise
-        return missing
+        return wanted
 
     def unmake(self, folders: Sequence[str]) -> None:
         """Remove folders that were made for something that failed; what is in use stays."""
@@ -834,6 +867,37 @@ class Host:
                             os.unlink(path)
                     finally:
                         os.close(fd)
+
+
+@contextlib.contextmanager
+def wiped(path: str) -> Iterator[None]:
+    """Overwrite what a file has had when the block has removed or replaced it.
+
+    Nothing is written to a file that has another name as well.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield  # there is none, or what it is only the block can tell
+        return
+    try:
+        yield
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, bytes(status.st_size), 0)
+                os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def missing(tool: str) -> ToolMissing:
+    """Return the error for a tool that is not installed; the hint names its package."""
+    package = PACKAGES.get(tool)
+    return ToolMissing(
+        f"Cannot find '{tool}' in path: No such file or directory",
+        hint=f"install the package {package}" if package else "",
+    )
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from storagectl.host import (
     NOCOW,
     STAGED_LOCK,
+    TOOL_PATH,
     Host,
     acting_as,
     attributes_of,
@@ -46,8 +47,12 @@ class Planner(Host):
     # to close a device that was open for writing makes udev look at it anew
     device_access = os.O_RDONLY
 
-    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
-        super().__init__(limits)
+    def __init__(
+        self,
+        limits: Mapping[str, float] | None = None,
+        tool_path: Sequence[str] = TOOL_PATH,
+    ) -> None:
+        super().__init__(limits, tool_path)
         self.user = os.geteuid()
         self.files: dict[str, bytes | None] = {}
         self.expected: list[str] = []
@@ -116,7 +121,7 @@ class Planner(Host):
 
     def anew(self) -> None:
         """Begin a script of its own that comes after what is planned already."""
-        self.script = Script()
+        self.script = Script(self.tool_path)
         self.before = self._state()
 
     def forget(self) -> None:
@@ -249,7 +254,8 @@ class Planner(Host):
             if missing:
                 self._require_writable(folder)
         if missing:
-            self.record(["mkdir", "--parents", "--", missing[0]])
+            argv = [*self._as_user(), "mkdir", "--parents", "--", missing[0]]
+            self.script.add(f"(umask 022; {join(argv)})")
             self.expected += missing
         return missing
 
@@ -342,6 +348,13 @@ class Planner(Host):
             self._require_writable(os.path.dirname(path))
         self.record(["rm", "--force", "--", path])
         self.files[path] = None
+
+    def remove_secret(self, path: str) -> None:
+        if self._exists(path):
+            with system_errors(f"cannot unlink file '{path}'"):
+                self._require_writable(os.path.dirname(path))
+            self.record(["shred", "--iterations=0", "--zero", "--remove", "--", path])
+            self.files[path] = None
 
     def remove_folder(self, path: str, failure: str) -> None:
         with system_errors(failure):

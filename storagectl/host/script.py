@@ -6,21 +6,22 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from storagectl.host import TOOL_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 DELIMITER = "EOF"
 # Secrets come on descriptors from this one down; below 3 are the standard streams.
 FIRST_DESCRIPTOR = 9
-# Where tools are that an ordinary user's PATH lacks.
-ADMIN_PATH = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 WAIT_TENTHS = 100
 
 
 class Script:
     """The lines of a script, and the secrets that it is to be given."""
 
-    def __init__(self) -> None:
+    def __init__(self, tool_path: Sequence[str] = TOOL_PATH) -> None:
+        self.tool_path = tool_path
         self.lines: list[str] = []
         self.secrets: list[str] = []
 
@@ -70,7 +71,8 @@ class Script:
         if not self.lines:
             return f"# {name} would change nothing.\n"
         head = ["#!/bin/bash", f"# What {name} would do.  It stops at the first failure.", "("]
-        head += ["set -eu -o pipefail", f"export LC_ALL=C {ADMIN_PATH}"]
+        path = quote(os.pathsep.join(self.tool_path))
+        head += ["set -eu -o pipefail", f"export LC_ALL=C PATH={path}"]
         for what in self.secrets:
             number = self.secret(what)
             head.append(f"# Secret: {visible(what)} has to come on descriptor {number},")

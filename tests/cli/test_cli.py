@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from inprocess import put_on_tool_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -612,7 +613,7 @@ def test_sources_of_pools(shell: Shell) -> None:
     tool = tools / "showmount"
     tool.write_text('#!/bin/sh\necho "/srv/$3  *"\n')
     tool.chmod(0o755)
-    shell.env["PATH"] = f"{tools}:{shell.env['PATH']}"
+    put_on_tool_path(shell.state, tools)
     found = (
         "<sources>\n  <source>\n    <host name='nas'/>\n    <dir path='/srv/nas'/>\n"
         "    <format type='nfs'/>\n  </source>\n</sources>\n"

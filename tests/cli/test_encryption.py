@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from inprocess import Answer, storagectl
+from inprocess import Answer, put_on_tool_path, storagectl
 from quickluks import quick_qemu_img
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
-    monkeypatch.setenv("PATH", f"{shell.bin}:{os.environ['PATH']}:/usr/sbin:/sbin")
+    put_on_tool_path(shell.root, shell.bin)
     shell.ok("pool-create-as", "p", "dir", "--target", str(shell.pool))
     yield shell
     assert [name for name in os.listdir(shell.pool) if name.startswith(".")] == []

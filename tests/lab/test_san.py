@@ -158,6 +158,7 @@ def test_chap(shell: LabShell, tmp_path: Path) -> None:
         define_secret(shell, tmp_path, "wrong-secret1")
         assert "authorization failure" in shell.fails("pool-start", "p")
         assert devices.sessions() == []
+        # S31: no record with the password is left
         assert not glob.glob(f"/etc/iscsi/nodes/{target.iqn}")
 
         define_secret(shell, tmp_path, SECRET)

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from inprocess import put_on_tool_path
 from scratch import is_mounted, make, run, wait_for
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ def test_signal(
     ctl: Program,
     scratch: Scratch,
     pools: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     signum: int,
     whom: str,
 ) -> None:
@@ -67,7 +67,7 @@ def test_signal(
     # its helper goes on by itself, as mount.nfs does
     slow.write_text(f"#!/bin/sh\n{shutil.which('mount')} \"$@\"\nsh -c 'sleep 300; :'\n")
     slow.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    put_on_tool_path(ctl.root, tools)
     with ctl.start("autostart") as child:
         wait_for(lambda: all(is_mounted(pools[name]) for name in ("one", "two")), "no mount")
         (os.kill if whom == "us" else os.killpg)(child.pid, signum)
@@ -78,5 +78,5 @@ def test_signal(
     assert run("pgrep", "-f", str(scratch.folder), check=False) == ""
     assert run("pgrep", "-f", "sleep 300", check=False) == ""
     assert os.listdir(ctl.root / "run/storagectl/storage") == []
-    monkeypatch.undo()
+    slow.unlink()
     ctl.ok("autostart")

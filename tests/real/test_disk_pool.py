@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from inprocess import put_on_tool_path
 from quickluks import quick_qemu_img
 from scratch import MIB, Program, Scratch, failed, run
 
@@ -85,11 +86,9 @@ def test_content_goes_from_a_folder_to_a_partition_and_back(
 
 
 @pytest.mark.skipif(not shutil.which("cryptsetup"), reason="needs cryptsetup")
-def test_an_encrypted_partition(
-    ctl: Program, scratch: Scratch, disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encrypted_partition(ctl: Program, scratch: Scratch, disk: str, tmp_path: Path) -> None:
     quick_qemu_img(tmp_path, tmp_path / "log")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_on_tool_path(ctl.root, tmp_path)
     new = scratch.folder / "new.xml"
     key = scratch.folder / "key"
     key.write_text("a passphrase")

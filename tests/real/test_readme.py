@@ -88,6 +88,7 @@ def test_installation(scratch: Scratch, work: Path) -> None:
         [program, "--version"], capture_output=True, text=True, check=True, env={"PATH": ""}
     )
     assert re.match(r"\d", shown.stdout)
+    nothing_of_the_callers_python(program, work)
     for page in manual.PAGES:
         name, number = page.rsplit(".", 1)
         assert (root / f"usr/local/share/man/man{number}/{page}").is_file(), name
@@ -99,6 +100,27 @@ def test_installation(scratch: Scratch, work: Path) -> None:
         "etc/systemd/system/multi-user.target.wants/storagectl-autostart.service",
     ):
         assert os.path.lexists(root / path), path
+
+
+def nothing_of_the_callers_python(program: Path, work: Path) -> None:
+    """S26: the installed program runs no module of the caller's."""
+    evil = work / "evil"
+    evil.mkdir()
+    for name in ("sitecustomize", "usercustomize", "storagectl", "re", "click", "signal"):
+        (evil / f"{name}.py").write_text(f"open({str(work / 'ran')!r}, 'a').write({name!r})\n")
+    variables = {
+        "PYTHONPATH": str(evil), "PYTHONHOME": str(evil), "PYTHONUSERBASE": str(evil),
+        "PYTHONSTARTUP": str(evil / "re.py"), "PYTHONINSPECT": "1", "PYTHONBREAKPOINT": "re",
+        "PYTHONPLATLIBDIR": str(evil), "LC_ALL": "POSIX", "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }  # fmt: skip
+    shown = subprocess.run(
+        [program, "--root", work / "root", "pool-list"], capture_output=True, text=True,
+        check=False, env=variables, cwd=evil, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert not (work / "ran").exists()
+    print(f"S26: {len(variables)} of Python's variables tried, all survived")
 
 
 def test_tour(scratch: Scratch, ctl: Program, work: Path) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # What only reads, locks, asks or talks.
 READING = {
-    "addresses", "converse", "disk_locked", "find_tool", "has_tool", "is_root", "may_replace",
-    "mounts",
+    "addresses", "converse", "disk_locked", "find_tool", "has_tool", "is_root",
+    "keep_out_of_core_dumps", "may_replace", "mounts",
     "read_text", "require_reachable", "responds",
 }  # fmt: skip
 

@@ -493,14 +493,26 @@ def test_one_login_where_another_interface_has_a_record(sysfs: Sysfs, records: P
         assert "status 19" in said_of(Iscsi(iscsi_pool(), host))
 
 
-def test_the_password_is_in_no_argument(sysfs: Sysfs, records: Path) -> None:
+def test_s28_s31_the_password_is_in_no_argument_and_gone_when_the_login_fails(
+    sysfs: Sysfs, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = record(records, "192.0.2.1,3260,1")
+    before, seen = path.read_text(), []
+    real = Reachable._spawn
+
+    def spawn(self: Reachable, argv: list[str], *more: object) -> tuple[int, str, str]:
+        seen.append((path.read_text(), path.stat().st_mode & 0o777))
+        return real(self, argv, *more)
+
+    monkeypatch.setattr(Reachable, "_spawn", spawn)
     with Reachable(([*NODE, "--login"], "iscsiadm: no\n", 24)) as host:
         backend = Iscsi(iscsi_pool(auth=Auth("chap", "joe", secret_usage="x")), host)
         backend.secret_of = lambda auth: f"secret of {auth.username}"
         assert "status 24" in said_of(backend)
-    assert "node.session.auth.password = secret of joe\n" in path.read_text()
-    assert path.stat().st_mode & 0o777 == 0o600
+    ((text, mode),) = seen
+    assert "node.session.auth.password = secret of joe\n" in text
+    assert mode == 0o600
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (before, 0o600)
 
 
 @pytest.mark.parametrize("password", ["a\nnode.startup = automatic", " a", "a\0"])
