@@ -235,9 +235,8 @@ class Host:
         It is the user's own choice, found by the user's PATH, and has the user's environment.
         Raises: ToolMissing, ToolFailed.
         """
-        import subprocess
-
         import shutil
+        import subprocess
 
         program = argv[0] if "/" in argv[0] else shutil.which(argv[0])
         if program is None or "/" not in program:
