@@ -13,6 +13,7 @@ from storagectl.errors import (
     InvalidArgument,
     Mistyped,
     NoSupport,
+    OperationDenied,
     PoolActive,
     PoolExists,
     PoolInactive,
@@ -242,7 +243,7 @@ class Pools:
         Returns: False where `if_inactive` and one of that name is active.
         """
         self.store.require_writable("virStoragePoolCreateXML")
-        backends.load(pool, self.host)
+        self._require_privilege(backends.load(pool, self.host), "started")
         with self.store.lock(pool.name):
             with self.store.registry():
                 there = self.by_name(pool.name) if if_inactive else None
@@ -271,7 +272,7 @@ class Pools:
                 if if_inactive:
                     return False
                 raise PoolActive(f"storage pool '{entry.name}' is already active")
-            backends.load(entry.pool, self.host)
+            self._require_privilege(backends.load(entry.pool, self.host), "started")
             self.store.mark_started(entry.pool)
             self._bring_up(
                 entry.pool,
@@ -281,6 +282,12 @@ class Pools:
                 before=entry.marker,
             )
             return True
+
+    def _require_privilege(self, backend: Backend, done: str) -> None:
+        """Raise, before anything is done, where it takes root and we are not."""
+        if backend.needs().root and not self.host.is_root():
+            kind = backend.pool.type
+            raise OperationDenied(f"a pool of type {kind} is {done} by root only")
 
     def start_if_inactive(self, key: str) -> bool:
         """Start a pool unless it is active.  Returns: whether it was not."""
@@ -343,6 +350,7 @@ class Pools:
                 if if_active and not entry.active:
                     return None
                 entry.require_active()
+                self._require_privilege(entry.backend, "stopped")
                 entry.backend.stop()
                 self.store.mark_stopped(entry.name)
                 self.events.tell(entry.pool, events.STOPPED)
@@ -369,6 +377,8 @@ class Pools:
                     " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
                 )
             require_absolute(entry.pool)
+            if entry.backend.one_layout:
+                self._require_privilege(entry.backend, "built")
             try:
                 entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             except BaseException:
@@ -382,7 +392,10 @@ class Pools:
         """Delete what an inactive pool is made of.  The definition stays."""
         with self.changing(key, "virStoragePoolDelete") as entry:
             entry.require_stopped()
-            backends.require(entry.backend, "delete")()
+            delete = backends.require(entry.backend, "delete")
+            if entry.backend.one_layout:
+                self._require_privilege(entry.backend, "deleted")
+            delete()
             self.events.tell(entry.pool, events.DELETED)
 
     def undefine(self, key: str) -> None:

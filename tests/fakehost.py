@@ -47,6 +47,9 @@ class FakeHost(Host):
         if error is None and self.script:
             raise WrongCommand(f"not run: {self.script}")
 
+    def is_root(self) -> bool:
+        return True
+
     def find_tool(self, name: str) -> str:
         return name
 

@@ -15,6 +15,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     InvalidArgument,
     NoSupport,
+    OperationDenied,
     OperationFailed,
     OperationInvalid,
     OperationUnsupported,
@@ -48,6 +49,8 @@ STOPS = 3
 def find_groups(host: Host, asked: Source) -> list[Source]:
     """Return the volume groups, each with its devices, in the order of those."""
     del asked  # no host is asked
+    if not host.is_root():
+        raise OperationDenied("LVM tells root only which volume groups there are")
     groups: dict[str, list[Device]] = {}
     for device, group in lvm.parse_physical(host.query(lvm.pvs(foreign=False))):
         if group and device.startswith("/"):
