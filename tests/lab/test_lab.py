@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import devices
 import pytest
+import tracer
 from devices import MiB, run
 
 SECRET = ("lab", "secret-of-lab")
@@ -29,6 +30,19 @@ COPIED = {
     "ufs": ("ufs", ["makefs", "-t", "ffs", "-s", "1m", "-o", "version=1"], "ufstype=44bsd"),
     "hfsplus": ("hfsplus", ["xorriso", "-as", "mkisofs", "-quiet", "-hfsplus", "-o"], ""),
 }
+
+
+def test_s28_the_tracer_sees_arguments_and_environments() -> None:
+    """What looks for secrets during all of the lab's tests."""
+    watching = tracer.Tracer()
+    run("sh", "-c", "sleep 0.5; :", "probe-in-arguments")
+    run("env", "PROBE=probe-in-environment", "sleep", "0.5")
+    watching.stop()
+    assert watching.leaks({"probe-in-nothing"}) == []
+    (found,) = watching.leaks({"probe-in-arguments"})
+    assert "probe-in-arguments in the arguments of " in found
+    found = watching.leaks({"probe-in-environment"})
+    assert any(" in the environment of " in line and line.endswith("sleep 0.5 ") for line in found)
 
 
 @pytest.mark.parametrize("kind", MADE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import devices
 import manual
 import pytest
+import tracer
 from devices import MiB, run
 from labshell import LabShell
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HERE = "127.0.0.1"
-PASSWORD = "right-secret1"
+PASSWORD = tracer.register("manual-password")
 # What the guest has room for.
 SMALL = {"20G": "20M", "30G": "28M", "100G": "32M", "200G": "200M"}
 PAGES = ["storagectl-pool.5", "storagectl.1"]

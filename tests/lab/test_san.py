@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import devices
 import pytest
+import tracer
 from devices import MiB, run
 from labshell import LabShell
 from shell import broken, without
@@ -23,7 +24,7 @@ NO_CREATE = (
     "this function is not supported by the connection driver: storage pool does not support"
     " volume creation"
 )
-SECRET = "right-secret1"
+SECRET, NOT_SECRET = map(tracer.register, ("san-right-pass", "san-wrong-pass"))
 UUID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -155,7 +156,7 @@ def test_chap(shell: LabShell, tmp_path: Path) -> None:
         define_iscsi(shell, target, "--auth-type", "chap", "--auth-username", "joe",
                      "--secret-usage", "lab")  # fmt: skip
         assert "no secret with matching usage 'lab'" in shell.fails("pool-start", "p")
-        define_secret(shell, tmp_path, "wrong-secret1")
+        define_secret(shell, tmp_path, NOT_SECRET)
         assert "authorization failure" in shell.fails("pool-start", "p")
         assert devices.sessions() == []
         # S31: no record with the password is left
