@@ -205,14 +205,24 @@ class Pools:
         name = self.find(key).name
         self.store.require_writable(function)
         with self.store.lock(name):
-            yield self.find(name)
+            yield self._again(key, name)
 
     @contextlib.contextmanager
     def using(self, key: str) -> Iterator[Entry]:
         """Look a pool up and hold it for work on its volumes."""
         name = self.find(key).name
         with self.store.lock_for_volumes(name):
-            yield self.find(name)
+            yield self._again(key, name)
+
+    def _again(self, key: str, name: str) -> Entry:
+        """Return the pool of that key under the lock of `name`, which others may have taken over.
+
+        Raises: PoolNotFound.
+        """
+        entry = self.find(key)
+        if entry.name != name:
+            raise no_such_pool(self.store, key)
+        return entry
 
     def define(self, pool: Pool, *, if_missing: bool = False) -> bool:
         """Keep a definition, also of a pool that is running with another one.

@@ -216,10 +216,11 @@ class Secrets:
             raise
 
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
-        """Keep a secret's value."""
+        """Keep a secret's value.  Raises: SecretNotFound where it has just been undefined."""
         self.store.require_writable("virSecretSetValue")
         self._require_private(os.path.dirname(self._path(secret, VALUE)), 0o700)
-        self._keep(secret, value)
+        with self.store.registry():
+            self._keep(self.find(secret.uuid), value)
 
     def _keep(self, secret: SecretDefinition, value: bytes, *, old: str | None = None) -> None:
         path = self._path(secret, VALUE)

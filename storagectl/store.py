@@ -27,7 +27,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
 )
-from storagectl.host import is_staged, system_errors
+from storagectl.host import is_at, is_staged, system_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +80,8 @@ class Store:
         self.autostart = os.path.join(self.config, "autostart")
         self.markers = os.path.join(self.run, "storage")
         self.locks = os.path.join(self.run, "lock")
+        self.touched: set[str] = set()
+        """The pools that were to be changed or worked on, by name."""
 
     def require_writable(self, function: str) -> None:
         """Raise OperationDenied, with the name that libvirt has for it, where changes are refused.
@@ -205,7 +207,7 @@ class Store:
 
         Taken after the lock of a pool, never before it, and held for moments only.
         """
-        with self._locked(REGISTRY, shared=False):
+        with self._locked(REGISTRY, "the list of definitions is", shared=False):
             yield
 
     @contextlib.contextmanager
@@ -213,55 +215,84 @@ class Store:
         """Hold a pool for a change of the pool itself.
 
         Raises: InternalError at once when volumes are being worked on, ResourceBusy
-        when another change of the pool has not ended within LOCK_WAIT_S.
+        when another change of the pool has not ended within the time limit `lock`.
         """
-        with self._locked(name, shared=False):
+        self.touched.add(name)
+        with self._locked(name, f"pool '{name}' is", shared=False):
             yield
 
     @contextlib.contextmanager
     def lock_for_volumes(self, name: str) -> Iterator[None]:
         """Hold a pool for work on its volumes: others may do so too, but not stop it."""
-        with self._locked(name, shared=True):
+        self.touched.add(name)
+        with self._locked(name, f"pool '{name}' is", shared=True):
             yield
 
     @contextlib.contextmanager
     def layout(self, name: str) -> Iterator[None]:
         """Hold what the volumes of a pool are carved out of, such as a partition table."""
-        with self._locked(os.path.join(LAYOUTS, name), shared=False):
+        path = os.path.join(LAYOUTS, name)
+        with self._locked(path, f"the layout of pool '{name}' is", shared=False):
             yield
 
     @contextlib.contextmanager
-    def _locked(self, name: str, *, shared: bool) -> Iterator[None]:
-        import fcntl
+    def _locked(self, name: str, what: str, *, shared: bool) -> Iterator[None]:
+        """Hold a lock, which the kernel takes from a process that is killed.
 
+        `what` is being changed, says the error of who has waited in vain.
+        """
         path = os.path.join(self.locks, name)
         if self.host.plans and not os.path.exists(path):
             yield  # nobody has ever locked it
             return
-        self.make_folders(os.path.dirname(path))
-        with system_errors(f"cannot open '{path}'"):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fd = self._locked_file(path, what, shared=shared)
         try:
-            deadline = time.monotonic() + self.host.limits.get("lock", LOCK_WAIT_S)
-            while True:
-                try:
-                    fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    holders = lock_holders(os.fstat(fd).st_ino)
-                readers = [pid for pid, kind in holders if kind == "READ"]
-                if readers and not shared:
-                    raise InternalError(
-                        f"pool '{name}' has asynchronous jobs running.",
-                        hint=f"held by process {', '.join(readers)}",
-                    )
-                if time.monotonic() > deadline:
-                    pids = ", ".join(pid for pid, _ in holders) or "unknown"
-                    raise ResourceBusy(f"pool '{name}' is being changed by process {pids}")
-                time.sleep(LOCK_POLL_S)
             yield
         finally:
             os.close(fd)
+
+    def _locked_file(self, path: str, what: str, *, shared: bool) -> int:
+        """Open and lock a file, which is made where it is missing; one that is gone is no lock."""
+        while True:
+            self.make_folders(os.path.dirname(path))
+            with system_errors(f"cannot open '{path}'"):
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                self._wait(fd, what, shared=shared)
+                if is_at(fd, path):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _wait(self, fd: int, what: str, *, shared: bool) -> None:
+        """Lock an open file, or tell who has it when the time limit is over."""
+        import fcntl
+
+        limit_s = self.host.limits.get("lock", LOCK_WAIT_S)
+        deadline = time.monotonic() + limit_s
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                return
+            is_over = time.monotonic() > deadline
+            if is_over or not shared:
+                from storagectl.host.locks import holders, named
+
+                found = holders(fd)
+                readers = [holder for holder in found if holder.shared]
+                if readers and not shared:
+                    raise InternalError(
+                        f"{what.removesuffix(' is')} has asynchronous jobs running.",
+                        hint=f"held by {named(readers)}",
+                    )
+                if is_over:
+                    raise ResourceBusy(
+                        f"{what} being changed by {named(found)}",
+                        hint=f"waited {limit_s:g} s, see time-limits.lock of config.toml",
+                    )
+            time.sleep(LOCK_POLL_S)
 
 
 @lru_cache(maxsize=64)
@@ -335,17 +366,3 @@ def user_folder(variable: str, default: str) -> str:
         if os.path.isabs(path):
             return path
     raise SystemFailure(f"no folder for {variable}: neither it nor HOME is set", action="")
-
-
-def lock_holders(inode: int) -> list[tuple[str, str]]:
-    """Return (pid, READ or WRITE) of each flock on an inode.
-
-    Source: /proc/locks, `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`, proc(5).
-    """
-    holders = []
-    with open("/proc/locks", encoding="ascii") as stream:
-        for line in stream:
-            words = line.split()
-            if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
-                holders.append((words[4], words[3]))
-    return holders

@@ -210,7 +210,7 @@ class Volumes:
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
         self.pools.store.require_writable("virStorageVolCreateXMLFrom")
-        with self.pools.using(source.entry.name), self.pools.using(pool) as entry:
+        with self._holding(source), self.pools.using(pool) as entry:
             volume.capacity = max(volume.capacity, source.volume.capacity)
             if not volume.allocation_given:
                 volume.allocation = volume.capacity
@@ -275,11 +275,22 @@ class Volumes:
         backend.passphrase_of = self.pools.secrets.passphrase
         return backend
 
+    @contextlib.contextmanager
+    def _holding(self, found: Found) -> Iterator[Entry]:
+        """Hold the pool of a volume for work on it.
+
+        Raises: PoolInactive, PoolNotFound, and VolumeNotFound where it is another pool by now.
+        """
+        with self.pools.using(found.entry.name) as entry:
+            entry.require_active()
+            if entry.pool != found.entry.pool:
+                raise no_such_volume(found.volume)
+            yield entry
+
     def delete(self, found: Found, *, snapshots: bool) -> None:
         """Delete a volume and its data."""
         self.pools.store.require_writable("virStorageVolDelete")
-        with self.pools.using(found.entry.name) as entry:
-            entry.require_active()
+        with self._holding(found) as entry:
             method = backends.require(entry.backend, "delete_volume")
             if snapshots:
                 raise StorageError(
@@ -313,8 +324,7 @@ class Volumes:
         Source: libvirt 9.0.0 storageVolResize in src/storage/storage_driver.c.
         """
         self.pools.store.require_writable("virStorageVolResize")
-        with self.pools.using(found.entry.name) as entry:
-            entry.require_active()
+        with self._holding(found) as entry:
             volume = found.volume
             if capacity == 0 and not delta and not shrink:
                 raise StorageError(
@@ -342,8 +352,7 @@ class Volumes:
     def rename(self, found: Found, name: str) -> None:
         """Give a volume another name, which nothing may have, unless something relies on it."""
         self.pools.store.require_writable("virStorageVolRename")
-        with self.pools.using(found.entry.name) as entry:
-            entry.require_active()
+        with self._holding(found) as entry:
             rename = backends.require(entry.backend, "rename_volume")
             require_plain_name(name)
             if entry.backend.volume(name) is not None:
@@ -434,7 +443,7 @@ class Volumes:
         """
         self.pools.store.require_writable("virStorageVolUpload")
         mover = self.host.mover(mover)
-        with self.pools.using(found.entry.name), self._opened(found, write=True) as old:
+        with self._holding(found), self._opened(found, write=True) as old:
             size = os.lseek(old, 0, os.SEEK_END)
             grows = found.volume.type == "file" and found.volume.format != "raw"
             room = sys.maxsize if grows else size - offset
@@ -496,7 +505,7 @@ class Volumes:
         """
         self.pools.store.require_writable("virStorageVolDownload")
         mover = self.host.mover(mover)
-        with self.pools.using(found.entry.name), self._opened(found, write=False) as fd:
+        with self._holding(found), self._opened(found, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
             if offset > size and found.volume.type == "block":
                 raise InvalidArgument(f"offset {offset} is past the end of '{found.volume.path}'")
@@ -522,7 +531,7 @@ class Volumes:
         self.pools.store.require_writable("virStorageVolWipePattern")
         mover = self.host.mover(mover)
         volume = found.volume
-        with self.pools.using(found.entry.name) as entry:
+        with self._holding(found) as entry:
             entry.backend.check_wipe(volume)
             if algorithm == "trim":
                 raise ArgumentUnsupported("'trim' algorithm not supported")
@@ -624,7 +633,11 @@ def require_unmoved(found: Found) -> None:
     if volume.extents:
         now = found.entry.backend.volume(volume.name)
         if now is None or now.extents != volume.extents:
-            raise VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
+            raise no_such_volume(volume)
+
+
+def no_such_volume(volume: Volume) -> VolumeNotFound:
+    return VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
 
 
 def references(image: Volume) -> list[tuple[str, str | None]]:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import (
@@ -33,6 +34,9 @@ SYS = "/sys"
 PROC = "/proc"
 UDEV_CONTROL = "/run/udev/control"
 PATIENCE_S = 10.0
+# How long those may have something open who only look what it is.
+LOOK_S = 1.0
+LOOK_POLL_S = 0.02
 
 
 class KernelPartition(NamedTuple):
@@ -211,7 +215,21 @@ def users_of_mount(target: str) -> list[str]:
 
 
 def openers(path: str) -> list[str]:
-    """Return the processes that have a file or block device open, in words."""
+    """Return the processes that have a file or block device open, in words.
+
+    Who only looks, such as a list or udev, has soon closed it and does not count.
+    """
+    deadline = time.monotonic() + LOOK_S
+    found = openers_now(path)
+    while found and time.monotonic() < deadline:
+        time.sleep(LOOK_POLL_S)
+        still = openers_now(path)
+        found = [process for process in found if process in still]
+    return found
+
+
+def openers_now(path: str) -> list[str]:
+    """Return the processes that have a file or block device open at this moment, in words."""
     wanted = identity(path)
     found = []
     for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):

@@ -217,9 +217,9 @@ class Disk(Backend):
 
         Raises: ResourceBusy when another process has the disk locked and it is to be changed.
         """
-        with self.host.disk_locked(self.device) as locked:
-            if changes and not locked:
-                raise ResourceBusy(f"'{self.device}' is being worked on by another process")
+        with self.host.disk_locked(self.device) as holder:
+            if changes and holder:
+                raise ResourceBusy(f"'{self.device}' is being worked on by {holder}")
             try:
                 return (self.host.change if changes else self.host.query)(argv)
             finally:

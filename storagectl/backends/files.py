@@ -26,8 +26,10 @@ from storagectl.errors import (
 from storagectl.host import (
     acting_as,
     bulk,
+    holder_of,
     is_staged,
     locked_by_others,
+    open_file,
     system_errors,
 )
 from storagectl.model import Encryption, Permissions, Volume
@@ -331,7 +333,7 @@ def check_image(
         path = os.path.join(target, volume.backing.path)
         with system_errors(f"inaccessible backing store volume {volume.backing.path}"):
             if not host.expects(path):
-                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+                os.close(open_file(path, os.O_RDONLY | os.O_NONBLOCK))
     if encryption is not None:
         require_luks(encryption, volume)
 
@@ -427,7 +429,7 @@ def unused(host: Host, volume: Volume) -> Iterator[None]:
         return
     with volume_file(host, volume, write=True) as fd:
         if locked_by_others(fd):
-            raise ResourceBusy(f"'{path}' is locked by another process")
+            raise ResourceBusy(f"'{path}' is locked by {holder_of(fd)}")
         yield
 
 

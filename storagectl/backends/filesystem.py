@@ -229,8 +229,11 @@ class Directory(Backend):
     def delete_volume(self, volume: Volume) -> None:
         if volume.type == "dir":
             self.host.remove_folder(volume.path, f"cannot remove directory '{volume.path}'")
-        else:
-            self.host.remove(volume.path, missing_ok=True)
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a link or the like can't be locked, but unlinked
+                stack.enter_context(self.host.opened(volume.path, write=True))
+            self.host.remove(volume.path)
 
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
         from storagectl.backends import files

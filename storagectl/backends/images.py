@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import SystemFailure
-from storagectl.host import open_file
+from storagectl.host import open_file, when_unleased
 from storagectl.model import BackingStore, Encryption, Volume
 from storagectl.tools import imageheader
 
@@ -91,7 +91,7 @@ def inspect_in_thread(target: str, name: str) -> Volume | None:
 
 def open_as_we_are(path: str, flags: int) -> int:
     try:
-        return os.open(path, flags)
+        return when_unleased(os.open, path, flags)
     except PermissionError as error:
         raise OwnerOnly from error
 
@@ -125,7 +125,7 @@ def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
         backing.permissions = permissions_of(path, status)
         backing.timestamps = timestamps_of(status)
         if format is None and os.path.dirname(path) == folder and stat.S_ISREG(status.st_mode):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = when_unleased(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 backing.format = imageheader.probe(
                     lambda at, n: os.pread(fd, n, at), status.st_size

@@ -118,6 +118,8 @@ VOLUME_LOCK = STAGED_LOCK + 1
 # How long udev may have a disk locked: while it looks for what is on it after a change.
 # Source: systemd, "Locking Block Device Access".
 UDEV_PATIENCE_S = 10.0
+LEASE_WAIT_S = 60.0
+LEASE_POLL_S = 0.005
 
 STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
@@ -664,7 +666,7 @@ class Host:
             else:
                 free = lock_byte(fd, VOLUME_LOCK, fcntl.F_WRLCK if write else fcntl.F_RDLCK)
             if not free:
-                raise ResourceBusy(f"'{path}' is being worked on by another process")
+                raise ResourceBusy(f"'{path}' is being worked on by {holder_of(fd)}")
             if not is_at(fd, path):
                 raise ResourceBusy(f"'{path}' has just been replaced by another process")
             yield fd
@@ -726,8 +728,8 @@ class Host:
         os.fsync(fd)
 
     @contextlib.contextmanager
-    def disk_locked(self, path: str) -> Iterator[bool]:
-        """Lock a disk against udev; yields False when another process has it for itself.
+    def disk_locked(self, path: str) -> Iterator[str]:
+        """Lock a disk against udev; yields who has it alone where that is another process.
 
         Source: systemd, "Locking Block Device Access".
         """
@@ -736,7 +738,7 @@ class Host:
         with system_errors(f"cannot open '{path}'"):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            yield locked(fd, fcntl.LOCK_SH, UDEV_PATIENCE_S)
+            yield "" if locked(fd, fcntl.LOCK_SH, UDEV_PATIENCE_S) else holder_of(fd)
         finally:
             os.close(fd)
 
@@ -976,6 +978,26 @@ def any_served(mounts: str) -> bool:
 
 def open_file(path: str, flags: int) -> int:
     """Open a file that is there, as its owner where root is refused by a file server."""
+    return when_unleased(open_as_owner, path, flags)
+
+
+def when_unleased(opened: Callable[[str, int], int], path: str, flags: int) -> int:
+    """Open a file, and wait where another process has a lease of it, as `is_open_once` for a moment.
+
+    Source: fcntl(2), Leases: the kernel ends one that is not given up within 45 s.
+    """
+    deadline = time.monotonic() + LEASE_WAIT_S
+    while True:
+        try:
+            return opened(path, flags)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LEASE_POLL_S)
+
+
+def open_as_owner(path: str, flags: int) -> int:
+    """Open a file that is there, as its owner where we are refused."""
     try:
         return os.open(path, flags)
     except PermissionError:
@@ -1115,6 +1137,13 @@ def rename_new(path: str, new: str) -> None:
     except BaseException:
         os.rmdir(new)
         raise
+
+
+def holder_of(fd: int) -> str:
+    """Return who has locked an open file, for a message: `process 4711 (qemu-system-x86)`."""
+    from storagectl.host.locks import holders, named
+
+    return named(holders(fd))
 
 
 def locked_by_others(fd: int) -> bool:

@@ -626,7 +626,8 @@ def test_held_volume(ctl: Program, scratch: Scratch, pool: Path) -> None:
         inode = f":{(pool / 'one').stat().st_ino} "
         wait_for(lambda: inode in Path("/proc/locks").read_text(), "the upload does not begin")
         message = ctl.refused("vol-wipe", "one", "p")
-        assert f"resource busy: '{pool}/one' is being worked on by another process" in message
+        holder = f"process {upload.pid} ("
+        assert f"resource busy: '{pool}/one' is being worked on by {holder}" in message
         assert upload.stdin is not None
         upload.stdin.close()
 

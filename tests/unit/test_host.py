@@ -729,3 +729,27 @@ def test_s28_a_secret_file_is_for_the_tools_run_meanwhile(tmp_path: Path) -> Non
         assert host.query(["cat", one, two, one]) == "firstsecond \0first"
     with pytest.raises(ToolFailed, match="No such file"):
         host.query(["cat", one])
+
+
+def test_s57_a_lease_is_waited_for(tmp_path: Path) -> None:
+    """Else an image would be taken for raw data while another process asks who has it open."""
+    path = tmp_path / "image"
+    path.write_bytes(b"x")
+    script = (
+        "import fcntl, signal, sys, time\n"
+        "told = []\n"
+        "signal.signal(signal.SIGIO, lambda *_: told.append(1))\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "print('leased', flush=True)\n"
+        "while not told: time.sleep(0.01)\n"
+        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)\n"
+    )
+    argv = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "leased\n"
+        with pytest.raises(BlockingIOError):
+            os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.close(host_module.open_file(str(path), os.O_RDONLY | os.O_NONBLOCK))
+        assert other.wait(30) == 0

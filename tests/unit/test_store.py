@@ -356,9 +356,11 @@ def test_s57_a_change_waits_and_then_names_who_holds_the_pool(store: Store) -> N
             with pytest.raises(ResourceBusy) as caught, lock("d1"):
                 pass
             assert time.monotonic() - start >= 0.1
+            comm = Path(f"/proc/{other.pid}/comm").read_text().strip()
             assert caught.value.lines() == [
-                f"resource busy: pool 'd1' is being changed by process {other.pid}"
+                f"resource busy: pool 'd1' is being changed by process {other.pid} ({comm})"
             ]
+            assert caught.value.hint.startswith("waited 0.1 s, ")
         with store.lock("d2"), store.registry():
             pass
 
@@ -370,7 +372,7 @@ def test_s57_a_change_is_refused_at_once_while_volumes_are_worked_on(store: Stor
             pass
         assert time.monotonic() - start < 5
         assert caught.value.lines() == ["internal error: pool 'd1' has asynchronous jobs running."]
-        assert caught.value.hint == f"held by process {other.pid}"
+        assert caught.value.hint.startswith(f"held by process {other.pid} (")
         with store.lock_for_volumes("d1"):
             pass
 

@@ -38,7 +38,7 @@ from storagectl.errors import (
     VolumeNotFound,
     VolumesInactive,
 )
-from storagectl.host import Host, bulk
+from storagectl.host import Host, bulk, locks
 from storagectl.model import BackingStore, Encryption, Pool, Volume
 from storagectl.pools import Pools
 from storagectl.store import Store
@@ -433,7 +433,7 @@ def test_s57_a_volume_that_is_being_written_is_not_cloned(lab: Lab) -> None:
             ),
             ResourceBusy,
         )
-    assert "is being worked on by another process" in text
+    assert f"is being worked on by process {os.getpid()} " in text
     assert os.listdir(lab.root / "one") == ["a"]
 
 
@@ -674,8 +674,8 @@ def test_rename_of_what_is_in_use(lab: Lab) -> None:
         text = last(lambda: rename(lab), ResourceBusy)
         assert text.startswith(f"resource busy: '{path}' is in use: process {os.getpid()} (")
     script = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); print(flush=True); input()"
-    for locks in ("", "fcntl.lockf(f, fcntl.LOCK_SH, 1, 100);"):
-        code = script.replace("print", f"{locks} print")
+    for taken in ("", "fcntl.lockf(f, fcntl.LOCK_SH, 1, 100);"):
+        code = script.replace("print", f"{taken} print")
         with subprocess.Popen(
             [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
@@ -685,7 +685,7 @@ def test_rename_of_what_is_in_use(lab: Lab) -> None:
             text = last(lambda: rename(lab), ResourceBusy)
             assert text == f"resource busy: '{path}' is in use: process {process.pid} (python)"
             with open(path, "rb") as stream:
-                assert host.locked_by_others(stream.fileno()) == bool(locks)
+                assert host.locked_by_others(stream.fileno()) == bool(taken)
             process.stdin.close()
     assert os.listdir(lab.root / "one") == ["a"]
 
@@ -696,6 +696,7 @@ def test_rename_of_what_a_process_that_cannot_be_seen_has_locked(
 ) -> None:
     """As by another machine, or for an ordinary user by root."""
     monkeypatch.setattr(devices, "openers", lambda path: [])
+    monkeypatch.setattr(locks, "by_descriptors", lambda file, own: [])
     lab.make("one", "a", b"x" * 4096)
     with open(lab.path("one", "a"), "r+b") as stream:
         assert host.lock_byte(stream.fileno(), byte, fcntl.F_RDLCK)
@@ -899,7 +900,7 @@ def test_s57_one_writer_at_a_time(lab: Lab) -> None:
             lambda: lab.volumes.wipe(found, "zero", bulk.Mover()),
             lambda: resize(lab, MIB),
         ):
-            assert "worked on by another process" in last(action, ResourceBusy)
+            assert f"worked on by process {os.getpid()} " in last(action, ResourceBusy)
     assert lab.path("one", "a").read_bytes() == b"precious"
 
 

@@ -515,7 +515,7 @@ def test_a_disk_that_another_process_works_on(block: str, monkeypatch: pytest.Mo
     with open(block) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert disk(host, block).state().free_extents
-        with pytest.raises(ResourceBusy, match="is being worked on by another process"):
+        with pytest.raises(ResourceBusy, match=f"is being worked on by process {os.getpid()} "):
             disk(host, block).build(overwrite=True, no_overwrite=False)
     assert [argv for argv in host.ran if "mklabel" in argv] == []
 
