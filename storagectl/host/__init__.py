@@ -982,7 +982,7 @@ def open_file(path: str, flags: int) -> int:
 
 
 def when_unleased(opened: Callable[[str, int], int], path: str, flags: int) -> int:
-    """Open a file, and wait where another process has a lease of it, as `is_open_once` for a moment.
+    """Open a file; wait where another process has a lease of it, as `is_open_once` for a moment.
 
     Source: fcntl(2), Leases: the kernel ends one that is not given up within 45 s.
     """
