@@ -542,8 +542,10 @@ class Volumes:
                 if algorithm != "zero":
                     self._scrub(volume, os.lseek(fd, 0, os.SEEK_END), algorithm, mover.meter)
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
-                    self.host.truncate(fd, 0)
-                    self.host.truncate(fd, status.st_size)
+                    try:
+                        self.host.truncate(fd, 0)
+                    finally:
+                        self.host.truncate(fd, status.st_size)
                     self.host.sync(fd)
                 else:
                     size = os.lseek(fd, 0, os.SEEK_END)
