@@ -544,8 +544,11 @@ class Volumes:
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
                     try:
                         self.host.truncate(fd, 0)
-                    finally:
                         self.host.truncate(fd, status.st_size)
+                    except BaseException:
+                        with contextlib.suppress(OSError):
+                            self.host.truncate(fd, status.st_size)
+                        raise
                     self.host.sync(fd)
                 else:
                     size = os.lseek(fd, 0, os.SEEK_END)
