@@ -73,6 +73,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     try:
         while True:
             for name in due():
+                pools.store.touched.add(name)
                 running[name] = worker.Worker(partial(attempt, pools, name), limit_s)
                 since[name] = running[name].began
             if not running:

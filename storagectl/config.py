@@ -40,6 +40,7 @@ class Config:
 
     def __init__(self) -> None:
         self.confirm = False
+        self.log: str | None = None
         self.output = "text"
         self.wipe_algorithm = "zero"
         self.time_limits: dict[str, float] = {}
@@ -71,6 +72,7 @@ class Config:
     def _apply(self, given: dict[str, object]) -> None:
         takers: dict[str, Callable[[object], None]] = {
             "confirm": self._take_confirm,
+            "log": self._take_log,
             "output": self._take_output,
             "tool-path": self._take_tool_path,
             "wipe-algorithm": self._take_wipe_algorithm,
@@ -85,6 +87,11 @@ class Config:
         if not isinstance(value, bool):
             raise unfit("confirm", "true or false")
         self.confirm = value
+
+    def _take_log(self, value: object) -> None:
+        if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
+            raise unfit("log", "an absolute path")
+        self.log = value
 
     def _take_output(self, value: object) -> None:
         if not isinstance(value, str) or value not in OUTPUTS:
@@ -123,6 +130,7 @@ def load(root: str | None, *, system: bool) -> Config:
     """
     config = Config()
     for path in paths(root, system=system):
+        config.log = None  # the system's is not for everybody to write
         config.read(path)
     return config
 

@@ -301,7 +301,14 @@ class Command(click.Command):
 
                 assert self.name is not None
                 what = "succeeded" if succeeded else outcome
-                record(self.name, named, root=settings.root, outcome=what, seconds=seconds)
+                record(
+                    self.name,
+                    named,
+                    options=settings.whose,
+                    pools=session.touched,
+                    outcome=what,
+                    seconds=seconds,
+                )
             session.finish(seconds, succeeded=succeeded)
             sys.stdout.flush()  # a later command must not run where nobody reads any more
         return succeeded

@@ -62,29 +62,48 @@ log_path: str | None = None
 def error(line: str) -> None:
     """Print a line of an error on stderr, and add it to the file that --log names."""
     sys.stderr.write(f"error: {line}\n")
-    if log_path is not None:
-        log(line)
+    log("ERROR", line)
 
 
 def open_log(path: str) -> None:
-    """Add all errors from now on to a file.  Raises: UsageError where that can't be."""
+    """Add what there is to log from now on to a file.  Raises: UsageError where that can't be."""
     global log_path
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        os.close(opened_log(path))
     except OSError as cause:
         raise UsageError("failed to open the log file. check the log file path") from cause
     log_path = os.path.abspath(path)
 
 
-def log(line: str) -> None:
-    """Add a line of an error to the log; one that can't be written is no error."""
-    assert log_path is not None
+def opened_log(path: str) -> int:
+    """Open a log, which is its owner's alone where it is new; a pipe must have a reader."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    return os.open(path, flags, 0o600)
+
+
+def log(level: str, text: str) -> None:
+    """Add a line to the log, if there is one; when it can't be written that is told once, as virsh.
+
+    One write for each line: those of other processes are before or behind it.
+    Source: write(2), O_APPEND; libvirt 9.0.0 vshOutputLogFile in tools/vsh.c.
+    """
+    global log_path
+    if log_path is None:
+        return
     now = time.strftime("%Y.%m.%d %H:%M:%S", time.gmtime())
-    with (
-        contextlib.suppress(OSError),
-        open(log_path, "a", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        stream.write(f"[{now} storagectl {os.getpid()}] ERROR {line}\n")
+    line = f"[{now} storagectl {os.getpid()}] {level} {visible(text)}\n"
+    data = line.encode("utf-8", "surrogateescape")
+    try:
+        fd = opened_log(log_path)
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+    except OSError:
+        written = 0
+    if written < len(data):
+        log_path = None
+        sys.stderr.write("error: failed to write the log file\n")
 
 
 def size(value: int) -> str:

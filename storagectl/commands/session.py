@@ -13,7 +13,7 @@ import click
 from storagectl.commands import output, report
 from storagectl.commands.connection import effective, serves_system
 from storagectl.config import Config, load
-from storagectl.errors import ClientError, StorageError
+from storagectl.errors import ClientError, StorageError, UsageError
 from storagectl.host import Host
 from storagectl.pools import Pools
 from storagectl.store import Store, warn
@@ -50,6 +50,12 @@ class Settings:
     @property
     def connected_to(self) -> str:
         return effective(self.uri)
+
+    @property
+    def whose(self) -> list[str]:
+        """The options that say whose pools are meant."""
+        given = {"--root": self.root, "--connect": self.uri}
+        return [word for name, text in given.items() if text for word in (name, text)]
 
 
 class Session:
@@ -93,6 +99,7 @@ class Session:
         settings = self.settings
         self.system = serves_system(settings.connected_to)
         self.config = settings.config or load(settings.root, system=self.system)
+        self._open_log()
         self.host = self._planner() if self.dry_run else Host(*self._host_settings())
         self.host.warn = warn
         if self.verbose:
@@ -112,6 +119,20 @@ class Session:
         )
         self.planner.anew()
         return self.planner
+
+    @property
+    def touched(self) -> list[str]:
+        """The names of the pools that were to be changed or worked on."""
+        return sorted(self.pools.store.touched) if hasattr(self, "pools") else []
+
+    def _open_log(self) -> None:
+        """Log to the file that the configuration names, where no option names another."""
+        if self.config.log is None or output.log_path is not None:
+            return
+        try:
+            output.open_log(self.config.log)
+        except UsageError:
+            warn(f"cannot write the log '{self.config.log}'")
 
     @cached_property
     def volumes(self) -> Volumes:
