@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends, events, plan
+from storagectl import backends, events, identities, plan
 from storagectl.errors import OperationInvalid, OperationUnsupported, StorageError, SystemFailure
 from storagectl.plan import Plan, PoolPlan, Step
 from storagectl.volumeplan import VolumePlanner
@@ -243,12 +243,14 @@ def define_and_build(pools: Pools, pool: Pool, *, define: bool, overwrite: bool)
             raise OperationInvalid(f"storage pool '{pool.name}' is already active")
         before = store.definition(pool.name)
         if define:
-            with store.registry():
+            with store.registry(), identities.remembered_anew(store, backend):
                 pools.require_unique(pool, starting=False)
                 store.define(pool)
         try:
+            identities.require_same(store, backend, build=True)
             missing = bool(backend.unbuilt())
             backend.build_rest(overwrite=overwrite)
+            identities.remember(store, backend)
             pools.settle(backend)
         except BaseException:
             backend.unbuild()

@@ -6,7 +6,7 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from storagectl import backends, events
+from storagectl import backends, events, identities
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -230,12 +230,13 @@ class Pools:
         Returns: False where `if_missing` and one of that name is defined.
         """
         self.store.require_writable("virStoragePoolDefineXML")
-        backends.load(pool, self.host)
+        backend = backends.load(pool, self.host)
         with self.store.lock(pool.name), self.store.registry():
             if if_missing and self.store.definition(pool.name) is not None:
                 return False
             self.require_unique(pool, starting=False)
-            self.store.define(pool)
+            with identities.remembered_anew(self.store, backend):
+                self.store.define(pool)
             self.events.tell(pool, events.DEFINED)
             return True
 
@@ -322,11 +323,16 @@ class Pools:
         try:
             require_absolute(pool)
             if build or overwrite or no_overwrite:
+                identities.require_same(self.store, backend, build=True)
                 backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
+            else:
+                identities.require_same(self.store, backend)
             backend.start()
             try:
                 if not backend.is_foreseen():
                     backend.state()
+                if self.store.definition(pool.name) is not None:
+                    identities.remember(self.store, backend)
             except BaseException:
                 backend.stop()
                 raise
@@ -389,11 +395,13 @@ class Pools:
             require_absolute(entry.pool)
             if entry.backend.one_layout:
                 self._require_privilege(entry.backend, "built")
+            identities.require_same(self.store, entry.backend, build=True)
             try:
                 entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
             except BaseException:
                 entry.backend.unbuild()
                 raise
+            identities.remember(self.store, entry.backend)
             self.settle(entry.backend)
             self.events.tell(entry.pool, events.CREATED)
             return True
@@ -405,6 +413,7 @@ class Pools:
             delete = backends.require(entry.backend, "delete")
             if entry.backend.one_layout:
                 self._require_privilege(entry.backend, "deleted")
+            identities.require_same(self.store, entry.backend)
             delete()
             self.events.tell(entry.pool, events.DELETED)
 

@@ -2,6 +2,7 @@
 
     CONFIG/NAME.xml             a persistent definition, 0600
     CONFIG/autostart/NAME.xml   a symlink to it: started at boot
+    CONFIG/devices/NAME.json    what the pool's devices are, 0600: see `identities`
     RUN/storage/NAME.xml        the pool was started, with the definition it runs with
     RUN/lock/NAME               locked by commands that change the pool or its volumes
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from storagectl.model import Pool
 
 SUFFIX = ".xml"
+IDENTITIES_SUFFIX = ".json"
 REGISTRY = ".storagectl-registry"  # no pool may have such names
 LAYOUTS = ".storagectl-layout"
 LOCK_WAIT_S = 30.0
@@ -78,6 +80,7 @@ class Store:
         self.readonly = readonly
         self.config, self.run = folders(root, system=system)
         self.autostart = os.path.join(self.config, "autostart")
+        self.devices = os.path.join(self.config, "devices")
         self.markers = os.path.join(self.run, "storage")
         self.locks = os.path.join(self.run, "lock")
         self.touched: set[str] = set()
@@ -158,6 +161,9 @@ class Store:
             self.set_autostart(name, False)
             if autostarted:
                 undo.callback(self.set_autostart, name, True)
+            known = self.identities(name)
+            self.keep_identities(name, {})
+            undo.callback(self.keep_identities, name, known)
             self.host.remove(self.definition_path(name))
             undo.pop_all()
         self.host.sync_folder(self.config)
@@ -175,6 +181,42 @@ class Store:
             self.host.link(os.path.join("..", name + SUFFIX), path)
         else:
             self.host.remove(path, missing_ok=True)
+
+    def identities(self, name: str) -> dict[str, dict[str, str]]:
+        """Return what is known of each device of a pool, nothing where nothing was noted."""
+        path = os.path.join(self.devices, name + IDENTITIES_SUFFIX)
+        try:
+            text = self.host.read_file(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return {}
+            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
+        import json
+
+        try:
+            found = json.loads(text)
+            return {
+                str(what): {str(key): str(value) for key, value in known.items()}
+                for what, known in found.items()
+            }
+        except (ValueError, AttributeError, RecursionError):
+            warn(f"ignoring {path}: it does not tell what the devices of a pool are")
+            return {}
+
+    def keep_identities(self, name: str, known: dict[str, dict[str, str]]) -> None:
+        """Note what is known of each device of a pool; of none removes the note."""
+        path = os.path.join(self.devices, name + IDENTITIES_SUFFIX)
+        if not known:
+            if self.host.is_folder(self.devices):
+                self.host.remove(path, missing_ok=True)
+            return
+        import json
+
+        self.make_folders(self.devices)
+        self.host.sweep(self.devices)
+        self.host.write_atomic(path, json.dumps(known, indent=1) + "\n")
 
     def mark_started(self, pool: Pool) -> None:
         """Note that a pool was started with this definition."""

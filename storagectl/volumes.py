@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends, events
+from storagectl import backends, events, identities
 from storagectl.errors import (
     ArgumentUnsupported,
     ConfigUnsupported,
@@ -20,6 +20,7 @@ from storagectl.errors import (
     OperationInvalid,
     OperationUnsupported,
     PoolNotFound,
+    ResourceBusy,
     StorageError,
     SystemFailure,
     ToolFailed,
@@ -305,9 +306,15 @@ class Volumes:
     def _layout(self, backend: Backend) -> Iterator[None]:
         if backend.one_layout:
             with self.pools.store.layout(backend.pool.name):
+                self._require_same(backend)
                 yield
         else:
             yield
+
+    def _require_same(self, backend: Backend) -> None:
+        """Refuse a running pool whose device is gone and another one has its name."""
+        if backend.goes_by_name:
+            identities.require_same(self.pools.store, backend)
 
     def resize(
         self,
@@ -584,14 +591,26 @@ class Volumes:
         volume, backend = found.volume, found.entry.backend
         if volume.type == "dir":
             raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
+        if write and volume.type == "block":
+            require_no_writer(volume)
         with contextlib.ExitStack() as stack:
             with system_errors(f"{failure} '{volume.path}'"):
                 fd = stack.enter_context(
                     self.host.opened(volume.path, write=write, follow=backend.stable_links)
                 )
+            self._require_same(backend)
             require_unmoved(found)
             with system_errors(f"cannot move data of volume '{volume.path}'"):
                 yield fd
+
+
+def require_no_writer(volume: Volume) -> None:
+    """Refuse a device that somebody writes to without claiming it, as a virtual machine does."""
+    from storagectl.backends import devices
+
+    users = devices.writers([volume.path])
+    if users:
+        raise ResourceBusy(f"device '{volume.path}' is in use: {', '.join(users)}")
 
 
 def bytes_left(fd: int) -> int | None:

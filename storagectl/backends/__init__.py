@@ -99,7 +99,8 @@ class Backend:
     `is_folder` that the target is a folder whose files are the volumes,
     `own_permissions` that a new volume gets the owner and mode of its definition,
     `built_permissions` that `build` gives them to what a running pool shows those of,
-    and `keeps_references` that volumes of the pool find each other whatever their names are.
+    `keeps_references` that volumes of the pool find each other whatever their names are, and
+    `goes_by_name` that whatever has the name of the source is taken for it, also while it runs.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
 
@@ -111,6 +112,7 @@ class Backend:
     own_permissions = True
     built_permissions = False
     keeps_references = False
+    goes_by_name = False
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool
@@ -224,6 +226,24 @@ class Backend:
     def settled_as(self, config: Pool) -> Pool:
         """Return the definition with what it left open as an earlier one of the pool has it."""
         return self.settled()
+
+    def identities(self, *, built: bool) -> dict[str, dict[str, str]]:
+        """Return what tells the sources from others that may get their names, for each of them.
+
+        `built` says that the pool's source has just been built or started.
+        """
+        del built
+        return {}
+
+    def mistaken(
+        self, known: dict[str, dict[str, str]], *, build: bool
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the sources that are not what they were known as, with what they are now.
+
+        `build` asks about those that a build writes to.
+        """
+        del known, build
+        yield from ()
 
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""

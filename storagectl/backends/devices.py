@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +38,8 @@ PATIENCE_S = 10.0
 # How long those may have something open who only look what it is.
 LOOK_S = 1.0
 LOOK_POLL_S = 0.02
+# Source: proc(5), /proc/PID/fdinfo.
+FLAGS = re.compile(r"^flags:\s+(\d+)$", re.MULTILINE)
 
 
 class KernelPartition(NamedTuple):
@@ -112,34 +115,43 @@ def require_unused(host: Host, device: str) -> None:
     """Refuse a device that is in use, itself, in part, or through the disk it is part of.
 
     Names the user as far as this mount namespace shows it; an exclusive open, which the
-    kernel refuses whoever the user is, has the last word.  A regular file is in use
-    when it is swapped to or a loop device is on it.
+    kernel refuses whoever the user is, has the last word.  Who has it open for writing without
+    claiming it, as a virtual machine has its disk, uses it too.  A regular file is in use
+    when it is swapped to, a loop device is on it, or somebody writes to it.
 
     Raises: ResourceBusy, SystemFailure when there is no such device.
     """
-    del host  # only reads, but callers should not have to know
+    from storagectl.backends import system
+
     with system_errors(f"cannot access '{device}'"):
         status = os.stat(device)
     if stat.S_ISREG(status.st_mode):
-        user = user_of_file(device)
-        if user:
-            raise ResourceBusy(f"file '{device}' is in use: {user}")
+        words = user_of_file(device) or ", ".join(writers([device]))
+        if words:
+            raise ResourceBusy(f"file '{device}' is in use: {words}")
         return
     if not stat.S_ISBLK(status.st_mode):
         raise OperationInvalid(f"'{device}' is not a block device")
     folder = sysfs_folder(status.st_rdev)
-    if folder is not None:
-        for place in related(folder):
-            user = user_of_device(place)
-            if user:
-                node = device if place == folder else f"/dev/{node_name(place)}"
-                raise ResourceBusy(f"device '{node}' is in use: {user}")
+    places = [] if folder is None else list(related(folder))
+    for place in places:
+        user = user_of_device(place)
+        if user:
+            node = device if place == folder else f"/dev/{node_name(place)}"
+            raise ResourceBusy(f"device '{node}' is in use: {user}")
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise ResourceBusy(f"device '{device}' is in use") from error
+            who = ", ".join(openers(device))
+            raise ResourceBusy(
+                f"device '{device}' is in use" + (f": {who}" if who else "")
+            ) from error
         raise SystemFailure(f"cannot open '{device}': {error.strerror}") from error
+    users = ", ".join(writers([device, *(f"/dev/{node_name(place)}" for place in places)]))
+    if users:
+        raise ResourceBusy(f"device '{device}' is in use: {users}")
+    system.require_not_for_boot(host, device)
 
 
 def require_unclaimed(device: str) -> None:
@@ -154,6 +166,45 @@ def require_unclaimed(device: str) -> None:
         raise ResourceBusy(f"device '{device}' is in use: {user}")
 
 
+def require_no_group(host: Host, device: str) -> None:
+    """Refuse a device that is, or has a partition that is, part of a volume group.
+
+    Nothing holds it while no volume of the group is active.  Raises: ResourceBusy.
+    """
+    from storagectl.tools import lvm
+
+    number = device_number(device)
+    folder = sysfs_folder(number) if number is not None else None
+    nodes = [] if folder is None else [f"/dev/{node_name(place)}" for place in parts(folder)]
+    labelled = {identity(node): node for node in nodes if has_lvm_label(node)}
+    if not labelled or not host.has_tool("pvs"):
+        return
+    for path, group in lvm.parse_physical(host.query(lvm.pvs())):
+        if group and identity(path) in labelled:
+            raise ResourceBusy(
+                f"device '{labelled[identity(path)]}' is in use: part of volume group '{group}'",
+                hint=f"to give it up, with all that is in it: vgremove {group}",
+            )
+
+
+def has_lvm_label(device: str) -> bool:
+    """Tell whether a device begins as a physical volume does.
+
+    Source: LVM 2.03 lib/label/label.h, a label in one of the first four sectors.
+    """
+    try:
+        with open(device, "rb", buffering=0) as stream:
+            start = stream.read(4 * 512)
+    except OSError:
+        return False
+    return any(start[at : at + 8] == b"LABELONE" for at in range(0, len(start), 512))
+
+
+def parts(folder: str) -> list[str]:
+    """Return the sysfs folders of a device and of its partitions."""
+    return [place for place in related(folder) if place.startswith(folder)]
+
+
 def related(folder: str) -> Iterator[str]:
     """Yield the sysfs folders of a device, its partitions, and the disk it is part of."""
     yield folder
@@ -166,12 +217,20 @@ def related(folder: str) -> Iterator[str]:
 
 def user_of_device(folder: str) -> str | None:
     """Return what uses the block device with that sysfs folder, in words."""
+    from storagectl.backends import system
+
     number = read_line(os.path.join(folder, "dev"))
     path = f"/dev/{node_name(folder)}"
-    for mount in blockdev.parse_mountinfo(read_all(f"{PROC}/self/mountinfo")):
-        # btrfs shows a device number of its own: there the source tells
-        if mount.device == number or same_device(mount.source, number):
-            return f"mounted on {mount.target}"
+    # btrfs shows a device number of its own: there the source tells, which may be another of its
+    numbers = {number} | {
+        read_line(f"{SYS}/class/block/{name}/dev")
+        for name in btrfs_companions(os.path.basename(folder))
+    }
+    for process, text in system.namespaces():
+        for mount in blockdev.parse_mountinfo(text):
+            if mount.device == number or source_number(mount.source) in numbers:
+                place = f" in the mount namespace of {process}" if process else ""
+                return f"mounted on {mount.target}{place}"
     for swap in swaps():
         if same_device(swap, number):
             return "used as swap"
@@ -210,8 +269,18 @@ def users_of_mount(target: str) -> list[str]:
         folder = f"{PROC}/{pid}"
         links = ["cwd", "root", "exe", *(f"fd/{name}" for name in listing(f"{folder}/fd"))]
         if any(inside(read_link(f"{folder}/{link}")) for link in links):
-            found.append(f"process {pid} ({read_line(f'{folder}/comm')})")
+            found.append(process_words(pid))
+        elif any(inside(path) for path in mapped_files(folder)):
+            found.append(f"{process_words(pid)}, which has a file of it mapped")
     return found
+
+
+def mapped_files(folder: str) -> Iterator[str]:
+    """Yield the files that a process has in memory.  Source: proc(5), /proc/PID/maps."""
+    for line in read_all(f"{folder}/maps").splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) == 6:
+            yield blockdev.unescape(words[5])
 
 
 def openers(path: str) -> list[str]:
@@ -235,7 +304,7 @@ def openers_now(path: str) -> list[str]:
     for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
         folder = f"{PROC}/{pid}/fd"
         if wanted and any(identity(f"{folder}/{name}") == wanted for name in listing(folder)):
-            found.append(f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})")
+            found.append(process_words(pid))
     return found
 
 
@@ -248,6 +317,35 @@ def identity(path: str) -> tuple[int, int] | None:
     if stat.S_ISBLK(status.st_mode):
         return 0, status.st_rdev
     return status.st_ino, status.st_dev
+
+
+def writers(paths: list[str]) -> list[str]:
+    """Return the processes that have one of some files or block devices open for writing."""
+    wanted = {identity(path) for path in paths} - {None}
+    found = []
+    for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
+        folder = f"{PROC}/{pid}"
+        for name in listing(f"{folder}/fd"):
+            found_flags = FLAGS.search(read_all(f"{folder}/fdinfo/{name}"))
+            flags = int(found_flags[1], 8) if found_flags else 0
+            writes = flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_PATH
+            if writes and identity(f"{folder}/fd/{name}") in wanted:
+                found.append(process_words(pid))
+                break
+    return found
+
+
+def process_words(pid: str) -> str:
+    return f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})"
+
+
+def btrfs_companions(name: str) -> list[str]:
+    """Return the names of all devices of the running btrfs that has one of that name."""
+    for file_system in listing(f"{SYS}/fs/btrfs"):
+        names = listing(f"{SYS}/fs/btrfs/{file_system}/devices")
+        if name in names:
+            return names
+    return []
 
 
 def swaps() -> list[str]:
@@ -265,13 +363,13 @@ def loops() -> Iterator[tuple[str, str]]:
 
 def same_device(path: str, number: str) -> bool:
     """Tell whether a path is that of the block device `major:minor`."""
-    if not path.startswith("/"):
-        return False
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return stat.S_ISBLK(status.st_mode) and dev_text(status.st_rdev) == number
+    return source_number(path) == number
+
+
+def source_number(path: str) -> str | None:
+    """Return `major:minor` of the block device at an absolute path, None for anything else."""
+    number = device_number(path) if path.startswith("/") else None
+    return None if number is None else dev_text(number)
 
 
 def same_file(one: str, other: str) -> bool:
@@ -283,6 +381,21 @@ def same_file(one: str, other: str) -> bool:
 
 
 # What the kernel knows
+
+
+def resolved(path: str) -> str:
+    """Return the node of a block device that a link leads to now, the path of anything else.
+
+    What is checked and then changed is one device, whatever becomes of the link meanwhile.
+    A device-mapper device keeps the name that it has for people.
+    """
+    number = device_number(path) if os.path.islink(path) else None
+    folder = sysfs_folder(number) if number is not None else None
+    if folder is None:
+        return path
+    mapped = read_line(os.path.join(folder, "dm", "name"))
+    node = f"/dev/mapper/{mapped}" if mapped else f"/dev/{node_name(folder)}"
+    return node if device_number(node) == number else path
 
 
 def sysfs_folder(number: int) -> str | None:

@@ -10,7 +10,18 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import SOURCE, Backend, Layout, Needs, PoolState, Range, blocks, devices
+from storagectl.backends import (
+    SOURCE,
+    Backend,
+    Layout,
+    Needs,
+    PoolState,
+    Range,
+    blocks,
+    devices,
+    identity,
+    system,
+)
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -76,6 +87,7 @@ class Disk(Backend):
     delete_function = "virStorageBackendDiskDeleteVol"
     one_layout = True
     own_permissions = False
+    goes_by_name = True
 
     @property
     def device(self) -> str:
@@ -95,6 +107,14 @@ class Disk(Backend):
 
     def needs(self) -> Needs:
         return Needs(tools=("parted", "wipefs"), devices=(self.device,), files=True)
+
+    def identities(self, *, built: bool) -> dict[str, dict[str, str]]:
+        return identity.of_devices(self.host, [self.device])
+
+    def mistaken(
+        self, known: dict[str, dict[str, str]], *, build: bool
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        return identity.changes(self.host, [self.device], known)
 
     def troubles(self, *, active: bool) -> Iterator[Trouble]:
         from storagectl.backends import troubles
@@ -141,7 +161,7 @@ class Disk(Backend):
 
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
         """Write an empty partition table, on an unused device only."""
-        device = self.device
+        device = devices.resolved(self.device)
         if not os.path.exists(device):
             if overwrite:
                 raise SystemFailure(
@@ -153,6 +173,7 @@ class Disk(Backend):
         if not overwrite:
             self._require_empty()
         devices.require_unused(self.host, device)
+        devices.require_no_group(self.host, device)
         self.host.find_tool("parted")
         devices.clear_edges(self.host, device)
         self._parted(parted.mklabel(device, self.label), changes=True)
@@ -188,7 +209,7 @@ class Disk(Backend):
 
     def delete(self) -> None:
         """Wipe the partition table of an unused device."""
-        device = self.device
+        device = devices.resolved(self.device)
         if not os.path.exists(device):
             raise SystemFailure(
                 f"Failed to open storage volume with path '{device}': No such file or directory"
@@ -342,6 +363,7 @@ class Disk(Backend):
             raise misnamed(volume.name, node)
         if devices.device_number(self.device) is None:
             raise VolumeNotFound(f"no storage vol with matching path '{node}'")
+        system.require_other_disk(self.device)
         if not devices.is_mapped(self.device):
             # a device-mapper disk is held by its own partitions
             devices.require_unclaimed(self.device)
@@ -423,6 +445,7 @@ class Disk(Backend):
                 self._require_removable(other)
         last = max((part, *moved), key=lambda other: other.number)
         gone = self._node(last.number)
+        system.require_other_disk(self.device)
         self._parted(parted.rm(self.device, part.number), changes=True)
         self.host.expect(self.device)
         # a mac table has entries for what is free, and the kernel nodes for them
@@ -458,6 +481,7 @@ class Disk(Backend):
         part = self._find(self._table(), volume.name)
         if part is not None and part.kind == parted.EXTENDED:
             raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
+        system.require_not_for_boot(self.host, volume.path)
 
 
 def misnamed(name: str, node: str) -> InvalidArgument:

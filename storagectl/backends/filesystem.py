@@ -398,6 +398,20 @@ class FileSystem(Mounted):
         paths = tuple(device.path for device in self.pool.source.devices)
         return super().needs()._replace(devices=paths, files=True)
 
+    def identities(self, *, built: bool) -> dict[str, dict[str, str]]:
+        from storagectl.backends import identity
+
+        paths = [device.path for device in self.pool.source.devices]
+        return identity.of_devices(self.host, paths)
+
+    def mistaken(
+        self, known: dict[str, dict[str, str]], *, build: bool
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        from storagectl.backends import identity
+
+        paths = [device.path for device in self.pool.source.devices]
+        return identity.changes(self.host, paths, known)
+
     def troubles(self, *, active: bool) -> Iterator[Trouble]:
         from storagectl.backends import troubles
 
@@ -491,15 +505,19 @@ class FileSystem(Mounted):
         )
 
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
-        if overwrite or no_overwrite:
-            self._require_path()
-            self._require_formattable(overwrite=overwrite)
-        self._make_target()
-        if overwrite or no_overwrite:
-            from storagectl.tools import mkfs
+        if not (overwrite or no_overwrite):
+            self._make_target()
+            return
+        from storagectl.backends import devices
+        from storagectl.tools import mkfs
 
-            self.host.change(mkfs.mkfs(self.pool.source.format, self.device))
-            self.host.expect(self.device)
+        self._require_path()
+        device = devices.resolved(self.device)
+        self._require_formattable(device, overwrite=overwrite)
+        self._make_target()
+        devices.require_unused(self.host, device)
+        self.host.change(mkfs.mkfs(self.pool.source.format, device))
+        self.host.expect(self.device)
 
     def unbuilt(self) -> str:
         from storagectl.backends import devices
@@ -519,17 +537,17 @@ class FileSystem(Mounted):
             format = missing == SOURCE
             self.build(overwrite=format and overwrite, no_overwrite=format and not overwrite)
 
-    def _require_formattable(self, *, overwrite: bool) -> None:
+    def _require_formattable(self, device: str, *, overwrite: bool) -> None:
         """Refuse a device that is missing, in use, or, unless told to, not empty."""
         from storagectl.backends import devices
         from storagectl.tools import mkfs
 
-        device = self.device
         if not os.path.exists(device):
             raise OperationInvalid(
                 f"Source device does not exist when formatting pool '{self.pool.name}'"
             )
         devices.require_unused(self.host, device)
+        devices.require_no_group(self.host, device)
         wanted = self.pool.source.format
         if not overwrite:
             devices.require_empty(self.host, device, wanted)

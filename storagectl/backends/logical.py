@@ -10,7 +10,18 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import SOURCE, Backend, Layout, Needs, PoolState, Range, blocks, devices
+from storagectl.backends import (
+    SOURCE,
+    Backend,
+    Layout,
+    Needs,
+    PoolState,
+    Range,
+    blocks,
+    devices,
+    identity,
+    system,
+)
 from storagectl.errors import (
     ConfigUnsupported,
     InvalidArgument,
@@ -47,13 +58,16 @@ STOPS = 3
 
 
 def find_groups(host: Host, asked: Source) -> list[Source]:
-    """Return the volume groups, each with its devices, in the order of those."""
+    """Return the volume groups, each with its devices, in the order of those.
+
+    One inside a logical volume, as that of a guest whose disk it is, is none of the host's.
+    """
     del asked  # no host is asked
     if not host.is_root():
         raise OperationDenied("LVM tells root only which volume groups there are")
     groups: dict[str, list[Device]] = {}
     for device, group in lvm.parse_physical(host.query(lvm.pvs(foreign=False))):
-        if group and device.startswith("/"):
+        if group and device.startswith("/") and volume_below(device) is None:
             groups.setdefault(group, []).append(Device(device))
     return [Source(devices=found, name=name, format="lvm2") for name, found in groups.items()]
 
@@ -176,6 +190,18 @@ class Logical(Backend):
                 f"cannot find any matching source devices for logical volume group '{self.group}'",
                 hint=f"'{self.group}' is on {', '.join(group.devices)}",
             )
+        if not self.devices:
+            self._require_no_guest(group)
+
+    def _require_no_guest(self, group: Group) -> None:
+        """Refuse a group inside a logical volume that the definition does not name."""
+        for device in group.devices:
+            outer = volume_below(device)
+            if outer is not None:
+                raise OperationFailed(
+                    f"volume group '{self.group}' is inside logical volume '{outer}'",
+                    hint=f"if it is no guest's, name '{device}' as a source device of the pool",
+                )
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
         """Yield the active volumes.  Thin pools hold thin volumes and are none themselves."""
@@ -221,6 +247,26 @@ class Logical(Backend):
     def needs(self) -> Needs:
         paths = tuple(device.path for device in self.pool.source.devices)
         return Needs(tools=("vgs", "lvs", "pvs", "vgchange"), devices=paths)
+
+    def identities(self, *, built: bool) -> dict[str, dict[str, str]]:
+        known = identity.of_devices(self.host, self.devices)
+        group = self.find_group() if built else None
+        return known if group is None else {**known, self._group_words(): {"UUID": group.uuid}}
+
+    def mistaken(
+        self, known: dict[str, dict[str, str]], *, build: bool
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """A group is found on whatever its devices are called; a build writes to those named."""
+        if build:
+            yield from identity.changes(self.host, self.devices, known)
+            return
+        what = self._group_words()
+        group = self.find_group() if what in known else None
+        if group is not None and known[what]["UUID"] != group.uuid:
+            yield what, {"UUID": group.uuid}
+
+    def _group_words(self) -> str:
+        return f"volume group {self.group}"
 
     def troubles(self, *, active: bool) -> Iterator[Trouble]:
         from storagectl.backends import troubles
@@ -290,6 +336,7 @@ class Logical(Backend):
                 raise ProbeFailed(f"Failed to create filesystem probe for device {device}")
         if len({os.path.realpath(device) for device in paths}) < len(paths):
             raise InvalidArgument(f"a device is named twice: {', '.join(paths)}")
+        paths = [devices.resolved(device) for device in paths]
         for device in paths:
             devices.require_unused(self.host, device)
             if not overwrite:
@@ -306,7 +353,7 @@ class Logical(Backend):
                 self.host.change(lvm.pvcreate(device))
                 made.append(device)
             self.host.change(lvm.vgcreate(name, paths))
-            for device in paths:
+            for device in self.devices:
                 self.host.expect(device)
         except BaseException:
             for device in made:
@@ -558,6 +605,16 @@ def require_ours(group: Group) -> None:
         reason = f"is not complete: {group.missing} of its devices {verb} missing"
     if reason is not None:
         raise OperationFailed(f"volume group '{group.name}' {reason}")
+
+
+def volume_below(device: str) -> str | None:
+    """Return the name of the logical volume that a device is, or is a partition or map of."""
+    number = devices.device_number(device)
+    folder = devices.sysfs_folder(number) if number is not None else None
+    for place in system.below(folder):
+        if devices.read_line(os.path.join(place, "dm", "uuid")).startswith("LVM-"):
+            return devices.read_line(os.path.join(place, "dm", "name"))
+    return None
 
 
 def whole_extents(size: int, volume: LogicalVolume) -> int:

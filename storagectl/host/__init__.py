@@ -82,6 +82,9 @@ PACKAGES = {
     "wipefs": "util-linux",
 }
 
+# The devices that may be changed, where it is set: see `permitted`.
+TEST_DEVICES = "STORAGECTL_TEST_DEVICES"
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Seconds, by the names of config.TIME_LIMITS: nothing that works takes as long.
@@ -172,6 +175,10 @@ class Host:
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
         when it has not ended within `limit_s`, by default that of its kind.
         """
+        if TEST_DEVICES in os.environ:
+            from storagectl.host import permitted
+
+            permitted.require_all(argv, self.query)
         return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "command"), heard)
 
     def _limit_of(self, tool: str, kind: str) -> float:
@@ -654,6 +661,7 @@ class Host:
         if write:
             path = os.path.realpath(path) if follow else path
             is_block = stat.S_ISBLK(os.lstat(path).st_mode)
+            require_permitted(path)
             access = self.device_access | os.O_EXCL if is_block else os.O_RDWR
             flags = access | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = open_file(path, flags | os.O_NONBLOCK)
@@ -770,6 +778,7 @@ class Host:
         except FileNotFoundError:
             status = None
         if status is not None and not stat.S_ISREG(status.st_mode):
+            require_permitted(path)
             alone = os.O_EXCL if stat.S_ISBLK(status.st_mode) else 0
             fd = os.open(path, os.O_WRONLY | alone)
             try:
@@ -868,6 +877,14 @@ class Host:
                             os.unlink(path)
                     finally:
                         os.close(fd)
+
+
+def require_permitted(path: str) -> None:
+    """Refuse a block device that STORAGECTL_TEST_DEVICES, where that is set, does not name."""
+    if TEST_DEVICES in os.environ:
+        from storagectl.host import permitted
+
+        permitted.require(path)
 
 
 @contextlib.contextmanager

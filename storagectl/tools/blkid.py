@@ -18,9 +18,40 @@ TABLES = frozenset((
 ))  # fmt: skip
 
 
+# What libblkid tells a content by: of a superblock or PV, of a table, of a partition in one.
+IDENTITIES = ("UUID", "PTUUID", "PART_ENTRY_UUID")
+
+
 def signatures(device: str) -> list[str]:
     """List all signatures without touching any."""
     return ["wipefs", "--no-act", "--json", device]
+
+
+def partition_type(device: str) -> list[str]:
+    """Show the type of a partition, a GUID or `0xef`; status 2 for what is none."""
+    return ["blkid", "--probe", "--match-tag", "PART_ENTRY_TYPE", "--output", "value", device]
+
+
+def identity(device: str) -> list[str]:
+    """Show what tells the content of a device from others; status 2 where it has no such thing.
+
+    A cache is not asked, and the device alone is looked at.
+    """
+    tags = (word for tag in IDENTITIES for word in ("--match-tag", tag))
+    return ["blkid", "--probe", *tags, "--output", "export", device]
+
+
+def parse_identity(text: str) -> dict[str, str]:
+    r"""Parse what `blkid --output export` printed.
+
+    DEVNAME=/dev/loop0p1
+    UUID=0c0f2ad2-7b87-4c48-8d5c-2a4d3f0a1f5e
+    PART_ENTRY_UUID=5b1e9a4e-01
+
+    Source: blkid of util-linux 2.38.1.
+    """
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name: value for name, _, value in pairs if name in IDENTITIES and value}
 
 
 def parse_signatures(text: str) -> list[str]:

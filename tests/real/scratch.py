@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storagectl.backends import devices
-from storagectl.host import bulk, is_staged
+from storagectl.host import TEST_DEVICES, bulk, is_staged
 from storagectl.tools.blockdev import parse_mountinfo, parse_swaps
 
 if TYPE_CHECKING:
@@ -73,11 +73,26 @@ def attached(file: Path | str, *, sector: int = 512) -> Iterator[str]:
         "losetup", "--find", "--show", "--partscan", "--sector-size", sector, file
     ).strip()  # fmt: skip
     try:
-        yield device
+        with permitted(device):
+            yield device
     finally:
         run("partx", "--delete", device, check=False)
         run("losetup", "--detach", device)
         wait_for(lambda: str(file) not in backing_files().get(device, ""), f"{device} stays")
+
+
+@contextlib.contextmanager
+def permitted(*paths: str) -> Iterator[None]:
+    """Let the program change these devices, those permitted already, and no others."""
+    before = os.environ.get(TEST_DEVICES)
+    os.environ[TEST_DEVICES] = ":".join([*filter(None, [before]), *paths])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TEST_DEVICES]
+        else:
+            os.environ[TEST_DEVICES] = before
 
 
 @contextlib.contextmanager
@@ -236,7 +251,25 @@ def picture(given: Iterable[str], folders: Iterable[Path], root: Path) -> dict[s
         "mounts": [line for line in lines if any(name in line for name in names)],
         "loops": [pair for pair in devices.loops() if any(n in " ".join(pair) for n in names)],
         "devices": {device: digest(device) for device in given},
+        "block devices": [block_devices(device) for device in given if device.startswith("/dev/")],
+        "volume groups": volume_groups(given),
+        "iSCSI sessions": sorted(devices.listing("/sys/class/iscsi_session")),
     }  # fmt: skip
+
+
+def block_devices(device: str) -> str:
+    """Return a device with its parts and all that is on it, as lsblk tells it."""
+    columns = "NAME,MAJ:MIN,SIZE,RO,TYPE,MOUNTPOINTS"
+    return run("lsblk", "--paths", "--noheadings", "--output", columns, device, check=False)
+
+
+def volume_groups(given: list[str]) -> list[str]:
+    """Return the volume groups on some devices, with what is in them."""
+    if not shutil.which("vgs"):
+        return []
+    fields = "pv_name,vg_uuid,vg_seqno,lv_uuid,lv_attr"
+    rows = run("vgs", "--noheadings", "--options", fields, check=False).splitlines()
+    return sorted(row for row in rows if any(device in row for device in given))
 
 
 @contextlib.contextmanager
@@ -361,7 +394,7 @@ def private_mounts() -> Iterator[None]:
 @contextlib.contextmanager
 def scratch_area() -> Iterator[Scratch]:
     """Give a test its folder, devices and mounts, and prove that they are gone at the end."""
-    with private_mounts(), nothing_left() as folder, contextlib.ExitStack() as stack:
+    with private_mounts(), nothing_left() as folder, permitted(), contextlib.ExitStack() as stack:
         stack.callback(unmount_below, folder)
         yield Scratch(folder, stack)
         unmount_below(folder)

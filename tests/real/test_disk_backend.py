@@ -428,7 +428,8 @@ def test_mounted_in_another_namespace(device: str, tmp_path: Path) -> None:
         assert holder.stdin is not None
         assert holder.stdout.readline() == "mounted\n"
         run("sync")
-        refused_by_all(backend, f"^device '{device}(p1)?' is in use$")
+        where = rf"mounted on {folder} in the mount namespace of process {holder.pid} \(sh\)"
+        refused_by_all(backend, f"^device '{device}(p1)?' is in use: {where}$")
         holder.stdin.close()
         holder.wait()
     assert devices.wait_until(lambda: unused(volume.path), LONG_S)
@@ -440,7 +441,7 @@ def test_opened_exclusively(device: str) -> None:
     volume = create(backend, 1, MIB)
     fd = os.open(volume.path, os.O_RDONLY | os.O_EXCL)
     try:
-        refused_by_all(backend, "is in use$")
+        refused_by_all(backend, rf"is in use: process {os.getpid()} \(")
     finally:
         os.close(fd)
 

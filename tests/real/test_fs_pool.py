@@ -638,7 +638,8 @@ def test_device_in_use(
             )  # fmt: skip
             assert keeper.stdout is not None
             assert keeper.stdout.readline() == "up\n"
-            cause = f"device '{device}' is in use"
+            where = f"{folder} in the mount namespace of process {keeper.pid} (sh)"
+            cause = f"device '{device}' is in use: mounted on {where}"
         with nothing_changed(ctl.root, [device], target):
             assert ctl.refused("pool-build", "p", flag) == failed(
                 "Failed to build pool p", f"resource busy: {cause}"
