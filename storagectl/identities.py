@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def remember(store: Store, backend: Backend, *, anew: bool = False) -> None:
     """Note what the sources of a defined pool are now; `anew` forgets those it had before.
 
-    A dry run only forgets: what its script makes is not there yet.
+    A dry run only forgets: what its script makes is not there yet.  That a start or a build
+    finds no place for the note is no failure of it.
     """
     name = backend.pool.name
     known = store.identities(name)
@@ -36,7 +37,8 @@ def remember(store: Store, backend: Backend, *, anew: bool = False) -> None:
         now = {}
     wanted = now if anew else {**known, **now}
     if wanted != known:
-        store.keep_identities(name, wanted)
+        with contextlib.nullcontext() if anew else contextlib.suppress(StorageError):
+            store.keep_identities(name, wanted)
 
 
 @contextlib.contextmanager
