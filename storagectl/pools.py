@@ -6,7 +6,7 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from storagectl import backends, events, identities
+from storagectl import backends, events
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -229,6 +229,8 @@ class Pools:
 
         Returns: False where `if_missing` and one of that name is defined.
         """
+        from storagectl import identities
+
         self.store.require_writable("virStoragePoolDefineXML")
         backend = backends.load(pool, self.host)
         with self.store.lock(pool.name), self.store.registry():
@@ -318,6 +320,8 @@ class Pools:
         The mark comes first: a process that dies in between leaves a pool that the
         host says is inactive, never one that runs and is forgotten.
         """
+        from storagectl import identities
+
         backend = backends.load(pool, self.host)
         backend.secret_of = lambda auth: self.secrets.value_for(auth)
         try:
@@ -383,6 +387,8 @@ class Pools:
 
         Returns: False where `if_inactive` and it is active.
         """
+        from storagectl import identities
+
         with self.changing(key, "virStoragePoolBuild") as entry:
             if entry.active and if_inactive:
                 return False
@@ -408,6 +414,8 @@ class Pools:
 
     def delete(self, key: str) -> None:
         """Delete what an inactive pool is made of.  The definition stays."""
+        from storagectl import identities
+
         with self.changing(key, "virStoragePoolDelete") as entry:
             entry.require_stopped()
             delete = backends.require(entry.backend, "delete")

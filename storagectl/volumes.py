@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends, events, identities
+from storagectl import backends, events
 from storagectl.errors import (
     ArgumentUnsupported,
     ConfigUnsupported,
@@ -313,6 +313,8 @@ class Volumes:
 
     def _require_same(self, backend: Backend) -> None:
         """Refuse a running pool whose device is gone and another one has its name."""
+        from storagectl import identities
+
         if backend.goes_by_name:
             identities.require_same(self.pools.store, backend)
 
