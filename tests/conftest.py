@@ -40,6 +40,12 @@ def _no_real_commands(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Host, "_spawn", refuse)
 
 
+@pytest.fixture(autouse=True)
+def _dumped_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program does to its own process is not done to that of the tests."""
+    monkeypatch.setattr(Host, "keep_out_of_core_dumps", lambda self: None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root")

@@ -17,11 +17,11 @@ survived: Counter[str] = Counter()
 
 
 @contextlib.contextmanager
-def counted(kind: str) -> Iterator[None]:
-    """Count one fault, survived when the block ends well."""
-    tried[kind] += 1
+def counted(kind: str, number: int = 1) -> Iterator[None]:
+    """Count one fault, or a number of them, survived when the block ends well."""
+    tried[kind] += number
     yield
-    survived[kind] += 1
+    survived[kind] += number
 
 
 def lines() -> list[str]:

@@ -47,6 +47,38 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+# Tenths of what `systemd-analyze security` says; 96 is a service that is not confined at all.
+# It may become less, never more.
+EXPOSURE = 52
+# Each gives a service mounts of its own: pools that it mounts would be there for nobody else.
+MOUNT_NAMESPACE = (
+    "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExtensionImages", "InaccessiblePaths",
+    "MountFlags", "NoExecPaths", "PrivateDevices", "PrivateIPC", "PrivateTmp", "PrivateUsers",
+    "ProcSubset", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
+    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc",
+    "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootImage",
+    "TemporaryFileSystem",
+)  # fmt: skip
+
+
+@pytest.mark.tools
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_the_service_is_confined() -> None:
+    """That all pool types start in it is shown by tests/lab/test_reboot.py."""
+    argv = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}"]
+    done = subprocess.run(
+        [*argv, "--no-pager", ROOT / UNIT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1:] + [done.stderr]
+
+
+def test_the_service_mounts_for_all() -> None:
+    lines = (ROOT / UNIT).read_text().splitlines()
+    settings = [line.partition("=")[0] for line in lines if not line.startswith("#")]
+    assert set(settings) & set(MOUNT_NAMESPACE) == set()
+    assert "PrivateMounts=no" in lines
+
+
 @pytest.mark.parametrize("place", DATA)
 def test_data_files(wheel: zipfile.ZipFile, place: str) -> None:
     name = f"storagectl-{__version__}.data/data/{place}"

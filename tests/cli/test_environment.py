@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tally
 from inprocess import put_on_tool_path
 
 from storagectl.host import PACKAGES, TOOL_PATH
@@ -115,8 +116,9 @@ def evil(folder: Path) -> dict[str, str]:
 def test_s26_nothing_of_the_callers_environment_reaches_a_tool(tmp_path: Path) -> None:
     caller = Caller(tmp_path / "there")
     caller.variables |= evil(tmp_path)
-    caller.use_everything()
-    assert not (tmp_path / "ran").exists()
+    with tally.counted("hostile variables", len(caller.variables)):
+        caller.use_everything()
+        assert not (tmp_path / "ran").exists()
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     (stubs / "qemu-img").write_text(
@@ -129,7 +131,6 @@ def test_s26_nothing_of_the_callers_environment_reaches_a_tool(tmp_path: Path) -
     given = set((tmp_path / "environ").read_bytes().split(b"\0")) - {b""}
     path = ":".join((str(stubs), *TOOL_PATH)).encode()
     assert given == {b"PATH=" + path, b"LC_ALL=C"}
-    print(f"S26: {len(evil(tmp_path / 'there'))} variables tried, all survived")
 
 
 def test_s26_answers_are_the_same_in_a_hostile_environment(tmp_path: Path) -> None:
@@ -167,6 +168,11 @@ def test_s25_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: str) -> Non
     caller.before = f"umask {umask}"
     caller.use_everything()
     found = caller.modes()
+    with tally.counted("modes under a hostile umask", len(found)):
+        require_modes(caller, found)
+
+
+def require_modes(caller: Caller, found: dict[str, str]) -> None:
     own = {path: mode for path, mode in found.items() if path.startswith("root/")}
     folders = {path for path in own if (caller.folder / path).is_dir()}
     assert {own[path] for path in folders} == {"0700"}
@@ -182,7 +188,6 @@ def test_s25_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: str) -> Non
         "above/pool/cow": "0600",
         "above/pool/copy": "0600",
     }
-    print(f"S25: umask {umask}, {len(found)} files and folders, all with their mode")
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
@@ -206,8 +211,8 @@ def test_s25_files_are_private_from_the_first_moment(tmp_path: Path) -> None:
     )
     assert len({path for path, _ in made}) > 15, made
     wrong = [(path, mode) for path, mode in made if int(mode, 8) & 0o077]
-    assert wrong == []
-    print(f"S25: {len(made)} files and folders made under strace, all private from the start")
+    with tally.counted("files private from the first moment", len(made)):
+        assert wrong == []
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "cwd"])
@@ -219,8 +224,9 @@ def test_s26_without_streams_or_a_folder_to_be_in(tmp_path: Path, closed: str) -
     if closed == "cwd":
         gone.mkdir()
         caller.before = f"cd '{gone}' && rmdir '{gone}'"
-    caller.run("vol-create-as", "p", "new", "1M", "--format", "qcow2")
-    caller.run("secret-get-value", UUID)
+    with tally.counted("closed streams and missing folders"):
+        caller.run("vol-create-as", "p", "new", "1M", "--format", "qcow2")
+        caller.run("secret-get-value", UUID)
     assert (caller.pool / "new").read_bytes()[:4] == b"QFI\xfb"
     for path in caller.root.rglob("*"):
         # no output has gone into a file that took the place of a stream

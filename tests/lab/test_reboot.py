@@ -236,6 +236,18 @@ if BOOT == 1:
     def test_volumes_are_back(name: str) -> None:
         assert GOOD[name].volume in ctl("-q", "vol-list", name)
 
+    def test_what_the_confined_service_mounted_is_there_for_all() -> None:
+        """As the first process sees it, with the options of what is not trusted (S21)."""
+        argv = ["findmnt", "--task", "1", "--json", "--output", "TARGET,FSTYPE,OPTIONS"]
+        rows = json.loads(run(*argv, "--list"))["filesystems"]
+        found = {row["target"]: row for row in rows}
+        for target in ("/srv/fs", "/srv/netfs"):
+            options = set(found[target]["options"].split(","))
+            assert {"nodev", "nosuid", "noexec"} <= options, target
+        for option in ("NoNewPrivileges", "MemoryDenyWriteExecute", "RestrictNamespaces"):
+            assert property_of(UNIT, option) not in ("no", ""), option
+        assert property_of(UNIT, "PrivateMounts") == "no"
+
     def test_nobody_was_held_back() -> None:
         """All but those that need another had begun long before the slow one was given up."""
         lines = journal()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import stat
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 import scratch as area
+import tally
 from scratch import (
     MIB,
     SIZES,
@@ -76,6 +78,34 @@ def running(ctl: Program, scratch: Scratch, device: str) -> Path:
     ctl.ok("pool-build", "p")
     ctl.ok("pool-start", "p")
     return target
+
+
+def test_s21_what_is_on_an_untrusted_file_system_is_no_program_and_no_device(
+    ctl: Program, scratch: Scratch
+) -> None:
+    """A SUID program and a device node do nothing, also after a refresh and a second start."""
+    device = scratch.loop(SIZES["ext4"])
+    target = define(ctl, scratch, device, "ext4")
+    ctl.ok("pool-build", "p", "--no-overwrite")
+    with mounted(device, scratch.folder / "prepared") as folder:
+        program = folder / "suid"
+        shutil.copy("/usr/bin/id", program)
+        program.chmod(0o4755)
+        os.mknod(folder / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+        assert run(program, "-u") == "0\n"
+        assert (folder / "zero").open("rb").read(1) == b"\0"
+    for commands in (["pool-start"], ["pool-refresh"], ["pool-destroy", "pool-start"]):
+        for command in commands:
+            ctl.ok(command, "p")
+        assert mount_options(target) >= {"nodev", "nosuid", "noexec"}
+        for path, attempt in (
+            ("suid", lambda path: subprocess.run([path, "-u"], check=False)),
+            ("zero", lambda path: os.open(path, os.O_RDONLY)),
+        ):
+            counted = tally.counted("programs and devices on a pool's file system")
+            with counted, pytest.raises(PermissionError):
+                attempt(target / path)
+        assert "zero" not in ctl.names("p")
 
 
 # A life
