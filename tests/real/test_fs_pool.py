@@ -93,7 +93,8 @@ def test_s21_what_is_on_an_untrusted_file_system_is_no_program_and_no_device(
         program.chmod(0o4755)
         os.mknod(folder / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
         assert run(program, "-u") == "0\n"
-        assert (folder / "zero").open("rb").read(1) == b"\0"
+        with (folder / "zero").open("rb") as zeros:
+            assert zeros.read(1) == b"\0"
     for commands in (["pool-start"], ["pool-refresh"], ["pool-destroy", "pool-start"]):
         for command in commands:
             ctl.ok(command, "p")
