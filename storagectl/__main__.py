@@ -96,7 +96,7 @@ def run(args: list[str]) -> int:
 
         offer(args[1:])
         return 0
-    from storagectl.commands import cli, report
+    from storagectl.commands import cli, output, report
     from storagectl.errors import StorageError
 
     signal.signal(signal.SIGTERM, end)
@@ -118,7 +118,7 @@ def run(args: list[str]) -> int:
     except OSError as error:
         close_quietly()
         named = f": '{error.filename}'" if error.filename else ""
-        sys.stderr.write(f"error: {error.strerror}{named}\n")
+        output.put(sys.stderr, f"error: {error.strerror}{named}\n")
         return EXIT_FAILURE
     return status
 

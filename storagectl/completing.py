@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ LINKS = ("mapper", "disk/by-id")
 SYS_BLOCK = "/sys/class/block"
 URI_VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
 LIBVIRT_FILES = ("/etc/libvirt/libvirt.conf", "~/.config/libvirt/libvirt.conf")
+
+# What acts on a terminal: controls, bytes that old ones take for such, and what turns the
+# direction of writing.  A shell shows what is offered as it is.
+ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udc9f]")
 
 
 def offer(args: list[str]) -> None:
@@ -54,7 +59,7 @@ def offer(args: list[str]) -> None:
         system = None if root is not None else serves_system(uri)
         pools = Pools(Store(host, root, system=system, readonly=True), host)
         found += find(pools, word)
-    lines = dict.fromkeys(line for line in found if line and "\n" not in line)
+    lines = dict.fromkeys(line for line in found if line and not ACTING.search(line))
     sys.stdout.buffer.write(b"".join(os.fsencode(line) + b"\n" for line in lines))
 
 

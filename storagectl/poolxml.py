@@ -307,13 +307,13 @@ def read_source(node: Node, row: PoolType) -> Source:
     source.hosts = [_host(host, used=used) for host in node.findall("host")]
     source.initiator = _initiator(node.find("initiator/iqn"))
     source.devices = [_device(device) for device in node.findall("device")]
-    folder = node.text_of("dir/@path")
+    folder = _one_line(node, "dir", "path")
     source.dir = sanitize(folder) if folder else None
     adapter = node.find("adapter")
     source.adapter = _adapter(adapter) if adapter else None
     auth = node.find("auth")
     source.auth = _auth(auth) if auth else None
-    source.protocol_ver = _protocol(node.text_of("protocol/@ver"), source, row)
+    source.protocol_ver = _protocol(_one_line(node, "protocol", "ver"), source, row)
     source.vendor = node.text_of("vendor/@name")
     source.product = node.text_of("product/@name")
     return source
@@ -467,6 +467,14 @@ def read_secret(node: Node) -> tuple[str | None, str | None]:
     if parsed is None:
         raise XmlError(f"invalid secret uuid '{uuid}'")
     return parsed, None
+
+
+def _one_line(node: Node, tag: str, attribute: str) -> str | None:
+    """Return the attribute of the first child that has it.  Raises: XmlError as `plain` does."""
+    value = node.text_of(f"{tag}/@{attribute}")
+    if value is not None and control_character(value) is not None:
+        raise XmlError(f"Invalid value for attribute '{attribute}' in element '{tag}': '{value}'.")
+    return value
 
 
 def _protocol(version: str | None, source: Source, row: PoolType) -> str | None:

@@ -489,7 +489,7 @@ class Volumes:
             and offset == 0
             and self.host.may_replace(volume.path, old, length)
         ):
-            with self.host.replacing(volume.path) as new:
+            with self.host.replacing(volume.path, old) as new:
                 yield new
                 self.host.complete(old, new, mover.meter.done)
         else:
@@ -549,7 +549,9 @@ class Volumes:
             ) as fd:
                 status = os.fstat(fd)
                 if algorithm != "zero":
-                    self._scrub(volume, os.lseek(fd, 0, os.SEEK_END), algorithm, mover.meter)
+                    with self.host.lent(fd, volume.path) as place:
+                        size = os.lseek(fd, 0, os.SEEK_END)
+                        self._scrub(volume, place, size, algorithm, mover.meter)
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
                     try:
                         self.host.truncate(fd, 0)
@@ -565,12 +567,13 @@ class Volumes:
                     with telling_how_far(volume, mover, 0, "overwritten"):
                         mover.zero(fd, 0, size)
 
-    def _scrub(self, volume: Volume, size: int, algorithm: str, meter: Meter) -> None:
-        """Have scrub(1) overwrite a volume; its errors show it without what runs it."""
+    def _scrub(self, volume: Volume, place: str, size: int, algorithm: str, meter: Meter) -> None:
+        """Have scrub(1) overwrite a volume at a place; its errors show the volume's path, and it
+        without what runs it."""
         from storagectl.tools import scrub
 
         passes = scrub.PASSES[algorithm]
-        argv = scrub.overwrite(self.host.find_tool("scrub"), algorithm, volume.path)
+        argv = scrub.overwrite(self.host.find_tool("scrub"), algorithm, place)
         meter.begin(passes * size)
         try:
             self.host.change(argv, heard=scrub.hearing(meter, size))
@@ -582,8 +585,9 @@ class Volumes:
                     f" {number + 1} of {passes}"
                 )
             if isinstance(error, ToolFailed):
-                own = error.argv[len(scrub.UNBUFFERED) :]
-                raise ToolFailed(own, error.status, error.stderr) from error
+                own = [*error.argv[len(scrub.UNBUFFERED) : -1], volume.path]
+                said = error.stderr.replace(place, volume.path)
+                raise ToolFailed(own, error.status, said) from error
             raise
 
     @contextlib.contextmanager

@@ -113,7 +113,7 @@ def parse(text: bytes | str, label: str) -> Node:
     Raises: XmlSyntaxError where it is not well-formed, XmlError for what we never read:
     a DOCTYPE, more than 10 MiB, more than 100,000 elements and attributes, NUL bytes.
     """
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    data = encoded(text) if isinstance(text, str) else text
     if len(data) > LIMIT:
         raise XmlError("the document is larger than 10 MiB")
     if b"\0" in data:
@@ -122,6 +122,14 @@ def parse(text: bytes | str, label: str) -> Node:
         return _parse_expat(data)
     except (pyexpat.ExpatError, _TooDeep):
         return _parse_lxml(data, label)
+
+
+def encoded(text: str) -> bytes:
+    """Return a text as UTF-8, where a stray byte is itself; what is no character is wrong there."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 class _TooDeep(Exception):
@@ -270,7 +278,7 @@ def validate(text: bytes | str, schema: str) -> None:
     """
     from lxml import etree
 
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    data = encoded(text) if isinstance(text, str) else text
     # Well-formed, as `parse` found: what is recovered from is a prefix without a declaration.
     parser = etree.XMLParser(
         encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False,

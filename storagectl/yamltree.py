@@ -14,6 +14,7 @@ from storagectl.grammar import STORAGE, SWITCHES, Element, at, tag_of
 from storagectl.xmltree import MAX_NODES, Node
 
 MAX_DEPTH = 32
+TOO_MUCH = f"the file has more than {MAX_NODES} elements, or nests too deeply"
 PREFIX = "tag:yaml.org,2002:"
 PLAIN = ("bool", "float", "int", "null", "str", "timestamp")
 TRUE = ("true", "yes", "on")
@@ -33,8 +34,21 @@ def load(data: bytes, path: str) -> list[Any]:
             "the package 'python3-yaml' (PyYAML) is not installed: pip install 'storagectl[yaml]'",
             action=f"Failed to read {path}",
         ) from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Gives up before a long file takes more memory than there is."""
+
+        count = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.count += 1
+            if self.count > MAX_NODES:
+                line = self.peek_event().start_mark.line + 1
+                raise DocumentError(TOO_MUCH, action=at(path, line))
+            return super().compose_node(parent, index)
+
     try:
-        loader = yaml.SafeLoader(data.decode("utf-8"))
+        loader = Loader(data.decode("utf-8"))
         found = []
         while loader.check_node():
             node = loader.get_node()
@@ -139,7 +153,7 @@ class Reader:
         """Raise DocumentError for more than XML may have; aliases make much of little."""
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
-            self.wrong(node, f"the file has more than {MAX_NODES} elements, or nests too deeply")
+            self.wrong(node, TOO_MUCH)
         return node
 
     def element(self, name: str, element: Element, node: Any, depth: int) -> Node:

@@ -34,7 +34,7 @@ def _no_real_commands(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if any(request.node.get_closest_marker(name) for name in ("tools", "root", "oracle")):
         return
 
-    def refuse(self: Host, argv: list[str], limit_s: float | None = None) -> Any:
+    def refuse(self: Host, argv: list[str], *_: object) -> Any:
         raise NoRealCommands(argv)
 
     monkeypatch.setattr(Host, "_spawn", refuse)
@@ -62,6 +62,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many faults were tried, for the table in CONTRIBUTING.md."""
+    """Print how much was tried, for the table in CONTRIBUTING.md."""
     for line in tally.lines():
         terminalreporter.write_line(line)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from storagectl.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -19,8 +20,9 @@ class WrongCommand(BaseException):
 class FakeHost(Host):
     """Answers each command from a script of (argv, stdout, status), used up in order.
 
-    Only the bottom, `_spawn`, is replaced (and the look-up of the tool's path, so that
-    scripts have bare names): wording of errors and everything on files is the real code.
+    Only the bottom, `_spawn`, is replaced (and the look-up of the tool's path and the names
+    of open files, so that scripts have bare names and paths): wording of errors and
+    everything on files is the real code.
     A status that is not 0 gives the text as stderr.  As a context manager it fails when
     entries are left over.
     """
@@ -52,6 +54,10 @@ class FakeHost(Host):
 
     def find_tool(self, name: str) -> str:
         return name
+
+    @contextlib.contextmanager
+    def lent(self, fd: int, path: str) -> Iterator[str]:
+        yield path
 
     def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
         self.calls.append(list(argv))

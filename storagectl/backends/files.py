@@ -6,9 +6,11 @@ A new file grows under a hidden name and gets its own when it is complete.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
+from storagectl.backends import images
 from storagectl.backends.images import OLD_ENCRYPTIONS, inspect
 from storagectl.errors import (
     ConfigUnsupported,
@@ -24,6 +26,7 @@ from storagectl.errors import (
     XmlError,
 )
 from storagectl.host import (
+    Bounds,
     acting_as,
     bulk,
     holder_of,
@@ -216,7 +219,9 @@ def verify_image(
     """
     if mover.digest is not None:
         try:
-            host.query(qemu_img.compare(source, image, source_key=source_key, key=key))
+            bounds = Bounds(qemu_img.MEMORY, qemu_img.seconds_for(source.capacity))
+            command = qemu_img.compare(source, image, source_key=source_key, key=key)
+            host.query(command, bounds=bounds)
         except ToolFailed as error:
             raise OperationFailed("what was written reads back differently") from error
         mover.digest = None
@@ -332,6 +337,8 @@ def check_image(
             raise ConfigUnsupported("metadata preallocation conflicts with backing store")
         path = os.path.join(target, volume.backing.path)
         with system_errors(f"inaccessible backing store volume {volume.backing.path}"):
+            if images.is_uri(volume.backing.path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if not host.expects(path):
                 os.close(open_file(path, os.O_RDONLY | os.O_NONBLOCK))
     if encryption is not None:

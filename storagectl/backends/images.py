@@ -70,6 +70,8 @@ def inspect(
             raise SystemFailure(f"cannot open volume '{path}': {error.strerror}") from error
         return volume
     try:
+        if not os.path.samestat(status, os.fstat(fd)):
+            return None
         if kind == stat.S_IFBLK:
             volume.type = "block"
             size = os.lseek(fd, 0, os.SEEK_END)
@@ -137,6 +139,9 @@ def backing_of(volume: Volume, path: str, format: str | None) -> BackingStore:
 
 def beside(volume: Volume, path: str) -> str:
     """Return a path in an image's header as qemu reads it: relative to the image; URIs stay."""
-    return (
-        path if ":" in path.partition("/")[0] else os.path.join(os.path.dirname(volume.path), path)
-    )
+    return path if is_uri(path) else os.path.join(os.path.dirname(volume.path), path)
+
+
+def is_uri(path: str) -> bool:
+    """Tell whether qemu takes a path for what one of its protocols, such as nbd:, gets at."""
+    return ":" in path.partition("/")[0]

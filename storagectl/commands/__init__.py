@@ -514,4 +514,4 @@ def report(error: StorageError) -> None:
 
         hint = hint_of(error)
         if hint:
-            sys.stderr.write(f"hint: {hint}\n")
+            output.put(sys.stderr, f"hint: {hint}\n")

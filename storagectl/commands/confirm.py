@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from storagectl.commands import output
 from storagectl.commands.session import read_line
 from storagectl.errors import StorageError
 
@@ -52,7 +53,7 @@ def ask(command: str, text: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     sys.stdout.flush()
-    sys.stderr.write(f"{text}? [y,n]: ")
+    output.put(sys.stderr, f"{text}? [y,n]: ")
     sys.stderr.flush()
     answer = read_line(b"\r\n")
     if answer is None:

@@ -38,10 +38,15 @@ def error_facts(error: StorageError) -> dict[str, Any]:
     return facts
 
 
-def line(facts: dict[str, Any]) -> str:
-    """Return a document as one line; bytes of a name that are no UTF-8 are `\\\\udcNN` in it."""
+def write(stream: TextIO, facts: dict[str, Any]) -> None:
+    """Print a document as one line; bytes of a name that are no UTF-8 are `\\\\udcNN` in it.
+
+    On a terminal other characters that act on it, or are not shown, are `\\\\uNNNN` as well.
+    """
     text = json.dumps({"version": VERSION, **facts}, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    if stream.isatty():
+        text = "".join(c if output.is_visible(c) else json.dumps(c)[1:-1] for c in text)
+    stream.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 class Document:
@@ -79,7 +84,7 @@ class Document:
         }
         if self.seconds is not None:
             facts["seconds"] = round(self.seconds, 6)
-        stream.write(line(facts))
+        write(stream, facts)
 
 
 def refuse(error: StorageError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from functools import cache
@@ -14,6 +15,7 @@ from storagectl.units import pretty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
 # Categories of what is no character, and classes of what turns the writing direction.
 UNSEEN = ("Cc", "Cn", "Cs", "Zl", "Zp")
@@ -23,15 +25,28 @@ SOFT_HYPHEN = "\u00ad"
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))
 
 
+# What is between tabs and line ends, and those.
+PARTS = re.compile(r"[\n\t]|[^\n\t]+")
+
 kept: list[str] | None = None
 
 
 def write(text: str) -> None:
-    """Print text as it is, or keep it for the JSON document that will have it."""
+    """Print text, or keep it for the JSON document that will have it."""
     if kept is None:
-        sys.stdout.write(text)
+        put(sys.stdout, text)
     else:
         kept.append(text)
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Write text as it is, or so that nothing in it acts on the terminal that gets it."""
+    stream.write(inert(text) if stream.isatty() else text)
+
+
+def inert(text: str) -> str:
+    """Return text with its lines and tabs, and with what else is no character as \\xNN."""
+    return "".join(part if part in "\n\t" else visible(part) for part in PARTS.findall(text))
 
 
 def shows_hints() -> bool:
@@ -51,8 +66,6 @@ def echo(argv: Sequence[str]) -> None:
 
 def without_password(word: str) -> str:
     """Return a word of a command with the password in a list of mount options left out."""
-    import re
-
     return re.sub(r"((?:^|,)pass(?:word|wd)?2?=)[^,]*", r"\1***", word)
 
 
@@ -61,7 +74,7 @@ log_path: str | None = None
 
 def error(line: str) -> None:
     """Print a line of an error on stderr, and add it to the file that --log names."""
-    sys.stderr.write(f"error: {line}\n")
+    put(sys.stderr, f"error: {line}\n")
     log("ERROR", line)
 
 

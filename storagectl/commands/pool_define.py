@@ -14,6 +14,7 @@ from storagectl.errors import StorageError
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
+    from storagectl.model import Pool
 
 SOURCE_OPTIONS = (
     ("source-host", "source-host for underlying storage"),
@@ -107,15 +108,13 @@ def pool_define(session: Session, file: str, validate: bool, if_missing: bool) -
 def pool_define_as(
     session: Session, /, name: str, print_xml: bool, if_missing: bool, **given: Any
 ) -> None:
-    from storagectl.poolxml import parse_pool
-
     document = pool_document(name, given)
     if print_xml:
         output.write(document)
         session.result({"xml": document})
         return
     words, did = f"Pool {name} defined", "defined"
-    if not session.pools.define(parse_pool(document), if_missing=if_missing):
+    if not session.pools.define(parse_options(document, name, given), if_missing=if_missing):
         words, did = f"Pool {name} exists already: nothing to define", "nothing"
     session.done(words, did, pool=session.pool(name))
 
@@ -165,8 +164,6 @@ def pool_create_as(
     if_inactive: bool,
     **given: Any,
 ) -> None:
-    from storagectl.poolxml import parse_pool
-
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     document = pool_document(name, given)
     if print_xml:
@@ -175,7 +172,7 @@ def pool_create_as(
         return
     words, did = f"Pool {name} created", "created"
     if not session.pools.create(
-        parse_pool(document),
+        parse_options(document, name, given),
         build=build,
         overwrite=overwrite,
         no_overwrite=no_overwrite,
@@ -183,6 +180,18 @@ def pool_create_as(
     ):
         words, did = f"Pool {name} is active: nothing to create", "nothing"
     session.done(words, did, pool=session.pool(name))
+
+
+def parse_options(document: str, name: str, given: dict[str, Any]) -> Pool:
+    """Return the pool of a document of `pool_document`.  Raises: as `parse_pool`, XmlError."""
+    from storagectl.commands.xml import require_values
+    from storagectl.poolxml import parse_pool
+
+    pool = parse_pool(document)
+    texts = {"source_name", "target"}
+    rest = (text for option, text in given.items() if option not in {*texts, "source_dev"})
+    require_values((name, *map(given.get, texts)), (*rest, *given["source_dev"]))
+    return pool
 
 
 def pool_document(name: str, given: dict[str, Any]) -> str:

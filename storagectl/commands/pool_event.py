@@ -109,7 +109,7 @@ def show_as_json(event: events.Event) -> None:
     """Print an event as a document of its own, at once."""
     from datetime import UTC, datetime
 
-    from storagectl.commands.document import line
+    from storagectl.commands.document import write
 
     facts = {
         "type": event.type,
@@ -118,5 +118,5 @@ def show_as_json(event: events.Event) -> None:
         "volume": event.volume,
         "time": f"{datetime.now(UTC):%FT%T.%f}Z",
     }
-    sys.stdout.write(line({"command": "pool-event", "event": facts}))
+    write(sys.stdout, {"command": "pool-event", "event": facts})
     sys.stdout.flush()

@@ -202,7 +202,7 @@ class Session:
         """Print a line on stderr that JSON has among its warnings."""
         from storagectl.store import warned
 
-        sys.stderr.write(line + "\n")
+        output.put(sys.stderr, line + "\n")
         warned.append(line)
 
     def report(self, error: StorageError) -> Facts | None:
@@ -225,7 +225,7 @@ class Session:
         said = not (self.quiet or self.dry_run)
         if said and sys.stderr.isatty() and output.shows_hints():
             sys.stdout.flush()
-            sys.stderr.write(words + "\n")
+            output.put(sys.stderr, words + "\n")
 
     def answer(self, yes: bool) -> None:
         """Answer a question by the exit status, 0 or 1, without a word but JSON's."""

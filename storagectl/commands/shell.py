@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from storagectl.commands import report
+from storagectl.commands import output, report
 from storagectl.commands.cli import asks_for_json, perform
 from storagectl.commands.options import history_size
 from storagectl.commands.reader import read, split
@@ -84,7 +84,7 @@ def ask_plainly(prompt: str) -> str | None:
     sys.stdout.flush()
     line = ask_silently(prompt)
     if line is not None:
-        sys.stdout.write(line + "\n")
+        output.put(sys.stdout, line + "\n")
     return line
 
 

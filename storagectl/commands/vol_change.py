@@ -234,7 +234,7 @@ def vol_download(
     if verify and not (session.json or session.dry_run):
         line = verified(mover, found.volume.name)
         if to_stdout:
-            sys.stderr.write(line)
+            output.put(sys.stderr, line)
         else:
             output.write(line)
 

@@ -28,6 +28,7 @@ from storagectl.units import COMMAND_LIMIT, parse
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
+    from storagectl.model import Volume
 
 
 @command("vol-create", "Create a vol.", "Failed to create vol from {file}", changes=True)
@@ -105,6 +106,7 @@ def vol_create_as(
     allow_backing: bool,
     if_missing: bool,
 ) -> None:
+    from storagectl.commands.xml import require_values
     from storagectl.volxml import parse_volume
 
     wanted = permissions(owner, group, mode)
@@ -122,6 +124,7 @@ def vol_create_as(
         target += permission_lines(wanted)
     if target:
         lines += ["  <target>", *target, "  </target>"]
+    backing: Volume | None = None
     if backing_vol is not None:
         backing = session.volumes.find_backing(backing_vol, pool)
         lines += ["  <backingStore>", f"    <path>{backing.path}</path>"]
@@ -134,6 +137,7 @@ def vol_create_as(
         session.result({"xml": document})
         return
     volume = parse_volume(document, POOL_TYPES[entry.pool.type], capacity_optional=False)
+    require_values((name, backing.path if backing else None), (format, backing_vol_format))
     session.volumes.give(pool, volume, wanted)
     try:
         session.volumes.create(

@@ -6,10 +6,23 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from storagectl.commands import output
-from storagectl.errors import InternalError
+from storagectl.errors import InternalError, XmlError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from storagectl.commands.session import Session
+
+
+def require_values(texts: Iterable[str | None], attributes: Iterable[str | None]) -> None:
+    """Raise XmlError for a value that became more than that in a document it was put into.
+
+    To be asked for a document that could be read: what can't be has virsh's error.
+    """
+    for values, mark in ((texts, "<"), (attributes, "'")):
+        for value in values:
+            if value is not None and mark in value:
+                raise XmlError(f"value {value} cannot contain markup")
 
 
 def show_xml(session: Session, document: str, xpath: str | None, wrap: bool) -> list[str] | None:

@@ -13,7 +13,7 @@ import signal
 import stat
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import (
     OperationFailed,
@@ -128,6 +128,20 @@ STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
 
 
+class Bounds(NamedTuple):
+    """What a tool may use that reads what somebody else has made: bytes of memory, CPU seconds."""
+
+    memory: int
+    cpu_s: int
+
+    def enforce(self) -> None:
+        """Bind this process and all it starts.  Source: setrlimit(2)."""
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (self.memory, self.memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_s, self.cpu_s + 1))
+
+
 class Host:
     """The machine that storagectl runs on."""
 
@@ -152,14 +166,20 @@ class Host:
         """warn(text): told of what is wrong and keeps nothing from being done."""
 
     def query(
-        self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        ok: Sequence[int] = (0,),
+        limit_s: float | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
-        """Run a tool that only reads and return its stdout.
+        """Run a tool that only reads, within `bounds`, and return its stdout.
 
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
         when it has not ended within `limit_s`, by default that of its kind.
         """
-        return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "query"))
+        limit_s = limit_s or self._limit_of(argv[0], "query")
+        return self._run(list(argv), ok, limit_s, bounds=bounds)
 
     def change(
         self,
@@ -238,6 +258,18 @@ class Host:
             self.inherited.discard(fd)
             os.close(fd)
 
+    @contextlib.contextmanager
+    def lent(self, fd: int, path: str) -> Iterator[str]:
+        """Give a name of an open file that leads the tools run meanwhile to no other file.
+
+        Its own, `path`, may be that of a link by now.
+        """
+        self.inherited.add(fd)
+        try:
+            yield f"/proc/self/fd/{fd}"
+        finally:
+            self.inherited.discard(fd)
+
     def converse(self, argv: Sequence[str]) -> None:
         """Run a program that talks to the user on the terminal, such as an editor.
 
@@ -285,9 +317,10 @@ class Host:
         ok: Sequence[int],
         limit_s: float,
         heard: Callable[[bytes], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
         argv[0] = self.find_tool(argv[0])
-        status, stdout, stderr = self._spawn(argv, limit_s, heard)
+        status, stdout, stderr = self._spawn(argv, limit_s, heard, bounds)
         if status not in ok:
             raise ToolFailed(argv, status, stderr)
         return stdout
@@ -297,6 +330,7 @@ class Host:
         argv: list[str],
         limit_s: float | None = None,
         heard: Callable[[bytes], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> tuple[int, str, str]:
         """Run argv, the only place that does; return exit status, stdout and stderr.
 
@@ -323,6 +357,7 @@ class Host:
                     env=environment,
                     start_new_session=True,
                     pass_fds=tuple(self.inherited),
+                    preexec_fn=bounds.enforce if bounds else None,
                 )
         except OSError as error:
             raise SystemFailure(f"cannot run '{argv[0]}': {error.strerror}") from error
@@ -531,10 +566,17 @@ class Host:
     def set_owner_and_mode(
         self, path: str, owner: int | None, group: int | None, mode: int | None
     ) -> None:
-        """Change what is given of a file's owner, group and mode, never through a symlink."""
+        """Change what is given of a file's owner, group and mode, never through a symlink.
+
+        Nor those of a file that has another name too: who may write to the folder could have
+        put a link to somebody else's there.
+        """
         with system_errors(f"cannot change permissions of '{path}'"):
             fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)
             try:
+                status = os.fstat(fd)
+                if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+                    raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
                 place = f"/proc/self/fd/{fd}"
                 if owner is not None or group is not None:
                     os.chown(place, -1 if owner is None else owner, -1 if group is None else group)
@@ -584,14 +626,14 @@ class Host:
         except OSError as error:
             raise no_cow_flag(path) from error
 
-    def _make_alike(self, fd: int, path: str, status: os.stat_result) -> None:
+    def _make_alike(self, fd: int, other: str | int, status: os.stat_result) -> None:
         """Give an empty file of ours what can be given of another's owner, mode and attributes."""
         with contextlib.suppress(PermissionError):
             os.fchown(fd, status.st_uid, status.st_gid)
-        for name in attributes_of(path):
+        for name in attributes_of(other):
             with contextlib.suppress(OSError):
-                os.setxattr(fd, name, os.getxattr(path, name))
-        if has_flag(path, NOCOW):
+                os.setxattr(fd, name, os.getxattr(other, name))
+        if has_flag(other, NOCOW):
             self._change_flag(fd, NOCOW, wanted=True)
         with contextlib.suppress(PermissionError):
             os.fchmod(fd, stat.S_IMODE(status.st_mode))
@@ -767,14 +809,17 @@ class Host:
         )
 
     @contextlib.contextmanager
-    def replacing(self, path: str) -> Iterator[int]:
+    def replacing(self, path: str, old: int | None = None) -> Iterator[int]:
         """Open an empty file that takes the place of `path`, which is complete or as before.
 
         It gets the owner, mode and attributes of what was there.  What is no regular file,
-        such as a pipe, is written in place, a device only when nobody uses it.
+        such as a pipe, is written in place, a device only when nobody uses it.  Links are
+        followed, but not where an open file `old` is what is to be replaced.
+
+        Raises: OSError; ResourceBusy when `old` is not what is at `path` any more.
         """
         try:
-            status = os.stat(path)
+            status = os.stat(path) if old is None else os.fstat(old)
         except FileNotFoundError:
             status = None
         if status is not None and not stat.S_ISREG(status.st_mode):
@@ -786,13 +831,15 @@ class Host:
             finally:
                 os.close(fd)
             return
-        path = os.path.realpath(path)
+        path = os.path.realpath(path) if old is None else path
         self.sweep(os.path.dirname(path))
         temporary, fd = self._stage(os.path.dirname(path), 0o666 if status is None else 0o600)
         try:
             if status is not None:
-                self._make_alike(fd, path, status)
+                self._make_alike(fd, path if old is None else old, status)
             yield fd
+            if old is not None and not is_at(old, path, follow=False):
+                raise ResourceBusy(f"'{path}' has just been replaced by another process")
             os.rename(temporary, path)
             self.sync_folder(os.path.dirname(path))
         except BaseException:
@@ -1023,10 +1070,10 @@ def open_as_owner(path: str, flags: int) -> int:
             return os.open(path, flags)
 
 
-def is_at(fd: int, path: str) -> bool:
+def is_at(fd: int, path: str, *, follow: bool = True) -> bool:
     """Tell whether an open file is still the one at a path."""
     try:
-        now = os.stat(path)
+        now = os.stat(path, follow_symlinks=follow)
     except FileNotFoundError:
         return False
     return os.path.samestat(now, os.fstat(fd))
@@ -1059,10 +1106,10 @@ def label_of(path: str) -> str | None:
         return None
 
 
-def attributes_of(path: str) -> list[str]:
+def attributes_of(file: str | int) -> list[str]:
     """Return the names of a file's extended attributes, none where there are no such things."""
     try:
-        return os.listxattr(path)
+        return os.listxattr(file)
     except OSError:
         return []
 
@@ -1076,10 +1123,10 @@ def flags_of(fd: int) -> int:
     return flags
 
 
-def has_flag(path: str, flag: int) -> bool:
+def has_flag(file: str | int, flag: int) -> bool:
     """Tell whether a file has an inode flag; not where its file system knows none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -31,6 +31,7 @@ from storagectl.host.script import Script, join, quote, visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from storagectl.host import Bounds
     from storagectl.host.bulk import Mover
 
 # What only makes sense after the changes before it, and whether it must succeed.
@@ -65,14 +66,19 @@ class Planner(Host):
     # Tools
 
     def query(
-        self, argv: Sequence[str], *, ok: Sequence[int] = (0,), limit_s: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        ok: Sequence[int] = (0,),
+        limit_s: float | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
         needed = AFTERWARDS.get((argv[0], *argv[1:2]))
         if needed is not None and self.script.lines:
             self.find_tool(argv[0])
             self.script.command(argv, needed=needed)
             return ""
-        return super().query(argv, ok=ok, limit_s=limit_s)
+        return super().query(argv, ok=ok, limit_s=limit_s, bounds=bounds)
 
     def change(
         self,
@@ -149,6 +155,10 @@ class Planner(Host):
     @contextlib.contextmanager
     def secret_file(self, value: bytes, what: str = "a secret") -> Iterator[str]:
         yield f"/proc/self/fd/{self.script.secret(what)}"
+
+    @contextlib.contextmanager
+    def lent(self, fd: int, path: str) -> Iterator[str]:
+        yield path
 
     def tell_kernel(self, path: str, text: str, failure: str) -> None:
         with system_errors(failure):
@@ -439,7 +449,7 @@ class Planner(Host):
             yield fd
 
     @contextlib.contextmanager
-    def replacing(self, path: str) -> Iterator[int]:
+    def replacing(self, path: str, old: int | None = None) -> Iterator[int]:
         try:
             status = os.stat(path)
         except FileNotFoundError:

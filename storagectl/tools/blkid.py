@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from storagectl.errors import InternalError
+from storagectl.tools import RUBBISH
 
 # Names that libblkid gives to partition tables (2.38); anything else is a superblock.
 TABLES = frozenset((
@@ -69,6 +70,6 @@ def parse_signatures(text: str) -> list[str]:
         return []
     try:
         found = [str(entry["type"]) for entry in json.loads(text, strict=False)["signatures"]]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except RUBBISH as error:
         raise InternalError(f"cannot understand what wipefs printed: {text[:200]!r}") from error
     return sorted(dict.fromkeys(found), key=lambda name: name in TABLES)

@@ -50,8 +50,9 @@ def parse_targets(text: str, kinds: tuple[str, ...]) -> list[str]:
     found = []
     for line in text.splitlines():
         head, dash, tail = line.partition(" - ")
-        if dash and tail.startswith(kinds):
-            found.append(unescape(head.split(" ")[4]))
+        fields = head.split(" ")
+        if dash and len(fields) >= 6 and tail.startswith(kinds):
+            found.append(unescape(fields[4]))
     return found
 
 

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storagectl.errors import InternalError
+from storagectl.tools import RUBBISH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +33,9 @@ FOREIGN = "with system ID"
 
 NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
 PLACE = re.compile(r"(.*)\((\d+)\)")
+
+# A snapshot that is full has 100.
+LARGEST_PERCENT = 1000
 
 # The first letter of lv_attr.
 SNAPSHOTS = frozenset("sS")
@@ -219,7 +223,7 @@ def parse_groups(text: str) -> list[Group]:
             for uuid, group in found.items()
             for row in group[:1]
         ]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except RUBBISH as error:
         raise not_understood("vgs", text) from error
 
 
@@ -249,12 +253,12 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
                 name=name,
                 uuid=row["lv_uuid"],
                 kind=row["lv_attr"][0],
-                size=int(row["lv_size"]),
+                size=size_of(row["lv_size"]),
                 active=row["lv_attr"][4] == "a",
                 open=row["lv_attr"][5] == "o",
                 skipped=bool(row["lv_skip_activation"]),
                 origin=None if row["origin"].startswith("[") else row["origin"] or None,
-                data_percent=float(row["data_percent"]) if row["data_percent"] else None,
+                data_percent=percent(row["data_percent"]),
                 extent_size=int(row["vg_extent_size"]),
                 places=tuple(on_devices(places, name)),
                 pool=row.get("pool_lv") or None,
@@ -262,7 +266,7 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
             for name, (row, *_) in found.items()
             if not name.startswith("[")
         ]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except RUBBISH as error:
         raise not_understood("lvs", text) from error
 
 
@@ -282,12 +286,19 @@ def parse_places(segments: list[dict[str, str]]) -> list[Place]:
     return places
 
 
-def on_devices(places: dict[str, list[Place]], name: str) -> Iterator[Place]:
-    """Yield the places of a volume, those of hidden volumes, such as RAID's legs, resolved."""
+def on_devices(
+    places: dict[str, list[Place]], name: str, above: tuple[str, ...] = ()
+) -> Iterator[Place]:
+    """Yield the places of a volume, those of hidden volumes, such as RAID's legs, resolved.
+
+    Raises: ValueError for a volume that is on itself.
+    """
+    if name in above:
+        raise ValueError(name)
     for place in places[name]:
         hidden = f"[{place.device}]"
         if hidden in places:
-            yield from on_devices(places, hidden)
+            yield from on_devices(places, hidden, (*above, name))
         else:
             yield place
 
@@ -302,7 +313,7 @@ def parse_physical(text: str) -> list[tuple[str, str]]:
     """
     try:
         return [(row["pv_name"], row["vg_name"]) for row in rows(text, "pv")]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except RUBBISH as error:
         raise not_understood("pvs", text) from error
 
 
@@ -332,7 +343,7 @@ def parse_segments(text: str) -> list[PhysicalVolume]:
             for pieces in found.values()
             for row in pieces[:1]
         ]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except RUBBISH as error:
         raise not_understood("pvs", text) from error
 
 
@@ -342,6 +353,22 @@ def piece(row: dict[str, str]) -> tuple[str, int, int]:
         int(row[name]) for name in ("pvseg_start", "pvseg_size", "vg_extent_size")
     )
     return row["lv_name"], start * size, (start + count) * size
+
+
+def size_of(text: str) -> int:
+    """Return a size in bytes.  Raises: ValueError for more than a device can have."""
+    size = int(text)
+    if not 0 <= size < 1 << 64:
+        raise ValueError(text)
+    return size
+
+
+def percent(text: str) -> float | None:
+    """Return a percentage, None where there is none.  Raises: ValueError."""
+    found = float(text) if text else None
+    if found is not None and not 0 <= found <= LARGEST_PERCENT:
+        raise ValueError(text)
+    return found
 
 
 def rows(text: str, kind: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storagectl.errors import InternalError
+from storagectl.tools import RUBBISH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,7 +135,7 @@ def parse_table(text: str) -> PartitionTable:
             partitions=partitions,
             free=tuple(extent for extent in free if extent.start < extent.end),
         )
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except RUBBISH as error:
         raise InternalError(f"cannot understand what parted printed: {text[:200]!r}") from error
 
 
@@ -150,7 +151,7 @@ def parse_cylinder_sectors(text: str) -> int:
     try:
         heads, sectors = text.splitlines()[2].split(":")[1:3]
         count = int(heads) * int(sectors)
-    except (ValueError, IndexError) as error:
+    except RUBBISH as error:
         raise InternalError(f"cannot understand what parted printed: {text[:200]!r}") from error
     if count < 1:
         raise InternalError(f"cannot understand what parted printed: {text[:200]!r}")

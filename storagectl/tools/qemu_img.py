@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 DRIVERS = {"iso": "raw", "ploop": "parallels"}
 NO_FORMAT = (None, "none")
 DEFAULT_COMPAT = "0.10"
-PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
+PROGRESS = re.compile(rb"\(([0-9]{1,3}(?:\.[0-9]{1,9})?)/100%\)")
 # What the secrets are called on a command line.
 KEY = "key"
 SOURCE_KEY = "source-key"
 # What QEMU before 9.1 says now and then of a fast processor: to try again helps.
 COARSE_CLOCK = "Unable to get accurate CPU usage"
+# What is enough to read any image, in bytes of memory and seconds of the processor's.
+# Source: QEMU_IMG_LIMITS in nova/virt/images.py of OpenStack.
+MEMORY = 1 << 30
+LEAST_CPU_S = 30
+BYTES_PER_CPU_S = 50 << 20
+
 # What an image can be based on.
 BASES = ("raw", "iso", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc")
 
@@ -39,6 +45,11 @@ def driver_of(volume: Volume) -> str:
     """Return qemu-img's name of what a volume is: an encrypted raw one is a format of its own."""
     name = "raw" if volume.type == "block" else driver(volume.format)
     return "luks" if volume.encryption is not None and name == "raw" else name
+
+
+def seconds_for(capacity: int) -> int:
+    """Return how many seconds of the processor's all the data of an image may take to read."""
+    return LEAST_CPU_S + capacity // BYTES_PER_CPU_S
 
 
 def secret(name: str, path: str | None) -> list[str]:

@@ -29,6 +29,7 @@ from storagectl.poolxml import (
     random_uuid,
     sanitize,
 )
+from storagectl.xmltree import control_character
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.name.removesuffix(".in.xml") for path in GOLDEN.glob("pool-*.in.xml"))
@@ -509,6 +510,7 @@ UUIDS = st.uuids().map(str)
 PATHS = st.lists(ANY.filter(lambda part: "/" not in part), min_size=1, max_size=3).map(
     lambda parts: "/" + "/".join(parts)
 )
+LINES = PATHS.filter(lambda path: control_character(path) is None)
 PERMISSIONS = st.builds(
     model.Permissions,
     mode=st.none() | st.integers(0, 0o777),
@@ -574,7 +576,7 @@ def pools(draw: st.DrawFn) -> model.Pool:
     source = model.Source(
         hosts=draw(hosts) if HOST in own else [],
         devices=draw(devices) if DEVICE in own else [],
-        dir=draw(PATHS.map(sanitize)) if DIR in own else None,
+        dir=draw(LINES.map(sanitize)) if DIR in own else None,
         adapter=draw(ADAPTERS) if ADAPTER in own else None,
         name=draw(WORD) if NAME in own else None,
         initiator=draw(st.none() | WORD) if INITIATOR in own else None,
