@@ -94,14 +94,16 @@ def iscsi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--verbose",), ("--json",), ("--dry-run",), ("--verbose", "--json")],
+    [(), ("--verbose",), ("--json",), ("--dry-run",), ("--verbose", "--json"), ("--debug", "0")],
     ids=" ".join,
 )
 def test_s28_s29_s31_a_login_that_fails_shows_and_leaves_no_password(
     iscsi: Path, options: tuple[str, ...]
 ) -> None:
     root = iscsi / "root"
-    done = storagectl(root, *options, "pool-start", "p", hints=True)
+    log = iscsi / "log"
+    done = storagectl(root, "--log", str(log), *options, "pool-start", "p", hints=True)
+    require_unseen(log.read_bytes())
     if "--dry-run" in options:
         assert done.status == 0
         assert not (iscsi / "used").exists()
