@@ -85,15 +85,9 @@ def import_pool(pools: Pools, folder: str, name: str) -> str:
     own = pools.store.definition(name)
     if own is not None:
         return UNCHANGED if own == pool else KEPT
-    pools.define(pool)
-    if not os.path.lexists(os.path.join(folder, "autostart", name + SUFFIX)):
-        return IMPORTED
-    try:
-        pools.set_autostart(name, True)
-    except BaseException:
-        pools.undefine(name)
-        raise
-    return AUTOSTARTED
+    autostart = os.path.lexists(os.path.join(folder, "autostart", name + SUFFIX))
+    pools.define(pool, autostart=autostart)
+    return AUTOSTARTED if autostart else IMPORTED
 
 
 def daemon_runs(folder: str) -> bool:

@@ -224,8 +224,10 @@ class Pools:
             raise no_such_pool(self.store, key)
         return entry
 
-    def define(self, pool: Pool, *, if_missing: bool = False) -> bool:
+    def define(self, pool: Pool, *, if_missing: bool = False, autostart: bool = False) -> bool:
         """Keep a definition, also of a pool that is running with another one.
+
+        With `autostart` the pool is started at boot.
 
         Returns: False where `if_missing` and one of that name is defined.
         """
@@ -238,7 +240,7 @@ class Pools:
                 return False
             self.require_unique(pool, starting=False)
             with identities.remembered_anew(self.store, backend):
-                self.store.define(pool)
+                self.store.define(pool, autostart=autostart)
             self.events.tell(pool, events.DEFINED)
             return True
 
@@ -256,15 +258,24 @@ class Pools:
         Returns: False where `if_inactive` and one of that name is active.
         """
         self.store.require_writable("virStoragePoolCreateXML")
-        self._require_privilege(backends.load(pool, self.host), "started")
+        backend = backends.load(pool, self.host)
+        self._require_privilege(backend, "started")
         with self.store.lock(pool.name):
             with self.store.registry():
                 there = self.by_name(pool.name) if if_inactive else None
                 if there is not None and there.active:
                     return False
                 self.require_unique(pool, starting=True)
-                self.store.mark_started(pool)
-            self._bring_up(pool, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+                # what is built is nobody else's from here on
+                early = backend.runs or build or overwrite or no_overwrite
+                if early:
+                    self.store.mark_started(backend.intended())
+            self._bring_up(backend, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
+            if not early:
+                with self.store.registry():
+                    self.require_unique(pool, starting=True)
+                    self.store.mark_started(pool)
+            self._up(backend)
             return True
 
     def start(
@@ -285,15 +296,22 @@ class Pools:
                 if if_inactive:
                     return False
                 raise PoolActive(f"storage pool '{entry.name}' is already active")
-            self._require_privilege(backends.load(entry.pool, self.host), "started")
-            self.store.mark_started(entry.pool)
+            backend = backends.load(entry.pool, self.host)
+            self._require_privilege(backend, "started")
+            if backend.runs:
+                self.store.mark_started(backend.intended())
+            elif entry.marker is not None:
+                self.store.mark_stopped(entry.name)
             self._bring_up(
-                entry.pool,
+                backend,
                 build=build,
                 overwrite=overwrite,
                 no_overwrite=no_overwrite,
                 before=entry.marker,
             )
+            if not backend.runs:
+                self.store.mark_started(entry.pool)
+            self._up(backend)
             return True
 
     def _require_privilege(self, backend: Backend, done: str) -> None:
@@ -308,21 +326,22 @@ class Pools:
 
     def _bring_up(
         self,
-        pool: Pool,
+        backend: Backend,
         *,
         build: bool,
         overwrite: bool,
         no_overwrite: bool,
         before: Pool | None = None,
     ) -> None:
-        """Start a pool that is marked as started; put back the mark it had when that fails.
+        """Start a pool; put back the mark it had when that fails.
 
-        The mark comes first: a process that dies in between leaves a pool that the
-        host says is inactive, never one that runs and is forgotten.
+        Where a started pool has something run the mark comes first: a process that dies in
+        between leaves a pool that the host says is inactive, never one that runs and is
+        forgotten.  Else it comes last, for there it alone makes the pool active.
         """
         from storagectl import identities
 
-        backend = backends.load(pool, self.host)
+        pool = backend.pool
         backend.secret_of = lambda auth: self.secrets.value_for(auth)
         try:
             require_absolute(pool)
@@ -347,8 +366,10 @@ class Pools:
             else:
                 self.store.mark_started(before)
             raise
+
+    def _up(self, backend: Backend) -> None:
         self.settle(backend)
-        self.events.tell(pool, events.STARTED)
+        self.events.tell(backend.pool, events.STARTED)
 
     def settle(self, backend: Backend) -> None:
         """Keep what the host's tools were told where the definition had left it open."""
@@ -429,7 +450,12 @@ class Pools:
         """Forget an inactive pool.  What it is made of stays."""
         with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
             entry.require_stopped()
-            self.store.undefine(entry.name)
+            with contextlib.ExitStack() as undo:
+                self.store.mark_stopped(entry.name)
+                if entry.marker is not None:
+                    undo.callback(self.store.mark_started, entry.marker)
+                self.store.undefine(entry.name)
+                undo.pop_all()
             self.events.tell(entry.pool, events.UNDEFINED)
 
     def forget(self, key: str) -> Backend:
@@ -442,10 +468,15 @@ class Pools:
         self.store.require_writable("virStoragePoolUndefine")
         with self.store.lock(name), self.store.registry():
             pool = self._known(name)
-            if self.store.definition(name) is not None:
-                self.store.undefine(name)
-            else:
+            # the mark goes last: what runs is known as long as anything of the pool is
+            with contextlib.ExitStack() as undo:
+                definition = self.store.definition(name)
+                if definition is not None:
+                    autostart = self.store.is_autostarted(name)
+                    self.store.undefine(name)
+                    undo.callback(self.store.define, definition, autostart=autostart)
                 self.store.mark_stopped(name)
+                undo.pop_all()
             self.events.tell(pool, events.UNDEFINED)
         return backends.load(pool, self.host)
 

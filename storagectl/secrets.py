@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,7 @@ class Secrets:
         Source: libvirt 9.0.0 virSecretObjListAdd.
         """
         self.store.require_writable("virSecretDefineXML")
-        with self.store.registry():
+        with self._changing():
             old = self._by_uuid(secret.uuid)
             if old is None:
                 for other in self.all():
@@ -178,17 +179,19 @@ class Secrets:
             elif old.private and not secret.private:
                 raise InternalError("cannot change private flag on existing secret")
             value = self._value(old) if old is not None else None
-            path = self._path(secret, XML)
-            self.store.make_folders(os.path.dirname(path))
-            self.host.write_atomic(path, format_secret(secret))
-            if old is not None and old.ephemeral != secret.ephemeral:
-                try:
-                    if value is not None:
-                        self._keep(secret, value, old=self._path(old, VALUE))
-                    self._remove(old)
-                except BaseException:
-                    self._remove(secret)
-                    raise
+            moved = old if old is not None and old.ephemeral != secret.ephemeral else None
+            # the value comes first, and goes last: killed in between, one of the two is whole
+            with contextlib.ExitStack() as undo:
+                if moved is not None:
+                    undo.callback(self._remove, secret, XML, VALUE)
+                if moved is not None and value is not None:
+                    self._keep(secret, value, old=self._path(moved, VALUE))
+                path = self._path(secret, XML)
+                self.store.make_folders(os.path.dirname(path))
+                self.host.write_atomic(path, format_secret(secret))
+                if moved is not None:
+                    self._remove(moved, XML, VALUE)
+                undo.pop_all()
 
     def _path(self, secret: SecretDefinition, suffix: str) -> str:
         folder = self.fleeting if secret.ephemeral else self.lasting
@@ -197,29 +200,49 @@ class Secrets:
     def undefine(self, secret: SecretDefinition) -> None:
         """Forget a secret and its value."""
         self.store.require_writable("virSecretUndefine")
-        with self.store.registry():
-            self._remove(secret)
+        with self._changing():
+            self._remove(secret, VALUE, XML)
 
-    def _remove(self, secret: SecretDefinition) -> None:
-        """Remove both files, or none; without its value a secret can be removed once more."""
-        value = self._path(secret, VALUE)
-        try:
-            content = self.host.read_file(value)
-        except OSError:
-            content = None
-        self.host.remove_secret(value)
-        try:
-            self.host.remove(self._path(secret, XML), missing_ok=True)
-        except BaseException:
-            if content is not None:
-                self.host.write_atomic(value, content.decode("ascii", "surrogateescape"))
-            raise
+    def _remove(self, secret: SecretDefinition, *suffixes: str) -> None:
+        """Remove both files in an order, or none."""
+        with contextlib.ExitStack() as undo:
+            for suffix in suffixes:
+                path = self._path(secret, suffix)
+                content = None
+                with contextlib.suppress(OSError):
+                    content = self.host.read_file(path).decode("utf-8", "surrogateescape")
+                if suffix == VALUE:
+                    self.host.remove_secret(path)
+                else:
+                    self.host.remove(path, missing_ok=True)
+                if content is not None:
+                    undo.callback(self.host.write_atomic, path, content)
+            undo.pop_all()
+        self.host.sync_folder(os.path.dirname(path))
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold all secrets, without what a process that was killed has left of one.
+
+        That is a value that no secret has, and an ephemeral secret that is a lasting one too.
+        """
+        with self.store.registry():
+            lasting = names_in(self.lasting)
+            for folder in self._folders():
+                self.host.sweep(folder)
+                known = names_in(folder)
+                others = lasting if folder == self.fleeting else set()
+                for name in files_in(folder):
+                    uuid, suffix = os.path.splitext(name)
+                    if suffix in (XML, VALUE) and (uuid not in known or uuid in others):
+                        self.host.remove_secret(os.path.join(folder, name))
+            yield
 
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value.  Raises: SecretNotFound where it has just been undefined."""
         self.store.require_writable("virSecretSetValue")
         self._require_private(os.path.dirname(self._path(secret, VALUE)), 0o700)
-        with self.store.registry():
+        with self._changing():
             self._keep(self.find(secret.uuid), value)
 
     def _keep(self, secret: SecretDefinition, value: bytes, *, old: str | None = None) -> None:
@@ -328,3 +351,11 @@ class Secrets:
         """
         found = self._by_usage("volume", path)
         return None if found is None else Secret("passphrase", uuid=found.uuid)
+
+
+def files_in(folder: str) -> list[str]:
+    """Return the names in a folder of ours, none where it is missing."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []

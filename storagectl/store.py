@@ -4,6 +4,7 @@
     CONFIG/autostart/NAME.xml   a symlink to it: started at boot
     CONFIG/devices/NAME.json    what the pool's devices are, 0600: see `identities`
     RUN/storage/NAME.xml        the pool was started, with the definition it runs with
+    RUN/filling/NAME/VOLUME     a volume is being filled under its own name
     RUN/lock/NAME               locked by commands that change the pool or its volumes
 
 RUN does not outlive a reboot.  A marker alone does not make a pool active: the
@@ -147,26 +148,32 @@ class Store:
             )
         return pool
 
-    def define(self, pool: Pool) -> None:
-        """Write a persistent definition."""
-        self._write(self.config, pool)
+    def define(self, pool: Pool, *, autostart: bool = False) -> None:
+        """Write a persistent definition; a new pool is started at boot only with `autostart`.
+
+        The link comes first: alone it means nothing.
+        """
+        with contextlib.ExitStack() as undo:
+            if not self.is_autostarted(pool.name):
+                self.set_autostart(pool.name, autostart)
+                undo.callback(self.set_autostart, pool.name, False)
+            self._write(self.config, pool)
+            undo.pop_all()
 
     def undefine(self, name: str) -> None:
-        """Remove a definition, its autostart link, and the marker of a pool the host stopped."""
+        """Remove a definition, and then what means nothing without it.
+
+        That is its autostart link, and what is known of its devices.
+        """
         with contextlib.ExitStack() as undo:
-            marker, autostarted = self.marker(name), self.is_autostarted(name)
-            self.mark_stopped(name)
-            if marker is not None:
-                undo.callback(self.mark_started, marker)
-            self.set_autostart(name, False)
-            if autostarted:
-                undo.callback(self.set_autostart, name, True)
-            known = self.identities(name)
-            self.keep_identities(name, {})
-            undo.callback(self.keep_identities, name, known)
+            autostart, definition = self.is_autostarted(name), self.definition(name)
             self.host.remove(self.definition_path(name))
+            self.host.sync_folder(self.config)
+            if definition is not None:
+                undo.callback(self.define, definition, autostart=autostart)
+            self.set_autostart(name, False)
+            self.keep_identities(name, {})
             undo.pop_all()
-        self.host.sync_folder(self.config)
 
     def is_autostarted(self, name: str) -> bool:
         """Tell whether a pool is started at boot."""
@@ -179,8 +186,9 @@ class Store:
         if wanted:
             self.make_folders(self.autostart)
             self.host.link(os.path.join("..", name + SUFFIX), path)
-        else:
+        elif os.path.lexists(path):
             self.host.remove(path, missing_ok=True)
+            self.host.sync_folder(self.autostart)
 
     def identities(self, name: str) -> dict[str, dict[str, str]]:
         """Return what is known of each device of a pool, nothing where nothing was noted."""
@@ -230,9 +238,32 @@ class Store:
         from storagectl.poolxml import format_pool
 
         self.make_folders(folder)
-        self.host.sweep(folder)
         notice = NOTICE.format(name=pool.name.replace("--", "- -"))
         self.host.write_atomic(os.path.join(folder, pool.name + SUFFIX), notice + format_pool(pool))
+
+    @contextlib.contextmanager
+    def filling(self, pool: str, volume: str) -> Iterator[None]:
+        """Note that a volume is not complete; the note of a process that is killed stays."""
+        path = self._note(pool, volume)
+        self.make_folders(os.path.dirname(path))
+        self.host.sweep(os.path.dirname(path))
+        self.host.write_atomic(path, "")
+        try:
+            yield
+        finally:
+            self.host.remove(path, missing_ok=True)
+
+    def is_incomplete(self, pool: str, volume: str) -> bool:
+        """Tell whether a volume is being filled, or who did so was killed."""
+        return os.path.exists(self._note(pool, volume))
+
+    def forget_filling(self, pool: str, volume: str) -> None:
+        """Drop the note on a volume that is gone."""
+        if self.is_incomplete(pool, volume):
+            self.host.remove(self._note(pool, volume), missing_ok=True)
+
+    def _note(self, pool: str, volume: str) -> str:
+        return os.path.join(self.run, "filling", pool, volume)
 
     def make_folders(self, folder: str) -> None:
         """Make a folder of ours and those above it, for their owner only."""
@@ -258,9 +289,12 @@ class Store:
 
         Raises: InternalError at once when volumes are being worked on, ResourceBusy
         when another change of the pool has not ended within the time limit `lock`.
+        What a process that was killed has left of its files goes.
         """
         self.touched.add(name)
         with self._locked(name, f"pool '{name}' is", shared=False):
+            for folder in (self.config, self.markers):
+                self.host.sweep(folder)
             yield
 
     @contextlib.contextmanager

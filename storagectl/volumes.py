@@ -220,7 +220,11 @@ class Volumes:
             if volume.keeps_backing and source.volume.backing is not None:
                 require_qcow2(volume, source.volume)
                 volume.backing = source.volume.backing
-            with self._layout(backend), already_exists(backend, volume.name):
+            with (
+                self._layout(backend),
+                already_exists(backend, volume.name),
+                self._filling(backend, volume.name),
+            ):
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, mover, metadata=metadata, reflink=reflink
                 )
@@ -267,9 +271,10 @@ class Volumes:
         backends.require(entry.backend, operation)
         require_plain_name(volume.name)
         if entry.backend.volume(volume.name) is not None:
-            if operation == "create_volume":
-                raise VolumeExists(volume.name)
-            raise VolumeNameTaken(volume.name)
+            kind = VolumeExists if operation == "create_volume" else VolumeNameTaken
+            error = kind(volume.name)
+            error.hint = self._how_complete(entry, volume.name)
+            raise error
         return self._with_passphrases(entry.backend)
 
     def _with_passphrases(self, backend: Backend) -> Backend:
@@ -300,7 +305,21 @@ class Volumes:
             with self._layout(entry.backend):
                 require_unmoved(found)
                 method(found.volume)
+                self.pools.store.forget_filling(entry.name, found.volume.name)
             self.pools.events.tell_of_volume(entry.pool, events.DELETED, found.volume.name)
+
+    def _filling(self, backend: Backend, name: str) -> contextlib.AbstractContextManager[None]:
+        if not backend.fills_in_place or self.host.plans:
+            return contextlib.nullcontext()
+        return self.pools.store.filling(backend.pool.name, name)
+
+    def _how_complete(self, entry: Entry, name: str) -> str:
+        """Return what to do with a volume that is not complete because its copy was cut short."""
+        if not entry.backend.fills_in_place or not self.pools.store.is_incomplete(entry.name, name):
+            return ""
+        return f"not complete, its copy was cut short: {typed('storagectl vol-delete', name)} " + (
+            typed("--pool", entry.name)
+        )
 
     @contextlib.contextmanager
     def _layout(self, backend: Backend) -> Iterator[None]:
@@ -553,13 +572,7 @@ class Volumes:
                         size = os.lseek(fd, 0, os.SEEK_END)
                         self._scrub(volume, place, size, algorithm, mover.meter)
                 elif volume.type == "file" and status.st_blocks < status.st_size // 512:
-                    try:
-                        self.host.truncate(fd, 0)
-                        self.host.truncate(fd, status.st_size)
-                    except BaseException:
-                        with contextlib.suppress(OSError):
-                            self.host.truncate(fd, status.st_size)
-                        raise
+                    mover.clear(fd, 0, status.st_size)
                     self.host.sync(fd)
                 else:
                     size = os.lseek(fd, 0, os.SEEK_END)

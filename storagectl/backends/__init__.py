@@ -97,6 +97,8 @@ class Backend:
     says that a volume's path may be a link that the host keeps for its device,
     `shrinks_allocation` that shrinking a volume gives back what it had allocated,
     `is_folder` that the target is a folder whose files are the volumes,
+    `runs` that a started pool has something on the host that a stopped one has not,
+    `fills_in_place` that a copy has its own name before it is complete,
     `own_permissions` that a new volume gets the owner and mode of its definition,
     `built_permissions` that `build` gives them to what a running pool shows those of,
     `keeps_references` that volumes of the pool find each other whatever their names are, and
@@ -107,6 +109,8 @@ class Backend:
     delete_function = "virStorageBackendVolDeleteLocal"
     one_layout = False
     is_folder = False
+    runs = True
+    fills_in_place = False
     stable_links = True
     shrinks_allocation = False
     own_permissions = True
@@ -218,6 +222,13 @@ class Backend:
         """Tell whether a dry run has planned what the pool is on, so that it can't be measured."""
         places = (self.pool.target, *(device.path for device in self.pool.source.devices))
         return any(map(self.host.expects, places))
+
+    def intended(self) -> Pool:
+        """Return the definition with what `start` will have decided, as far as it is known before.
+
+        Who is killed meanwhile has noted it.
+        """
+        return self.pool
 
     def settled(self) -> Pool:
         """Return the definition with what it left open as `build` and `start` decide it."""

@@ -13,6 +13,8 @@ from storagectl.model import Permissions, Timestamps, Volume
 from storagectl.tools import qemu_img
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storagectl.backends import Backend
     from storagectl.host.bulk import Mover
 
@@ -76,10 +78,11 @@ def create_from(
     source: Volume,
     mover: Mover,
     *,
+    make: Callable[[Volume], None],
     metadata: bool,
     reflink: bool,
 ) -> None:
-    """Make a block volume and fill it with another volume's content, converted to raw.
+    """Have a block volume made and fill it with another volume's content, converted to raw.
 
     Nothing is left of it when that fails.
     Raises: StorageError.
@@ -97,9 +100,8 @@ def create_from(
             if raw
             else "metadata preallocation only available with qcow2"
         )
-    assert backend.create_volume is not None
     assert backend.delete_volume is not None
-    backend.create_volume(volume, metadata=metadata)
+    make(volume)
     if backend.host.plans:
         path = backend.host.expected_at(volume.name)
         made: Volume | None = volume.replace(key=path, path=path, type="block", encryption=None)

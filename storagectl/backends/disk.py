@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends.troubles import Trouble
+    from storagectl.host.bulk import Mover
     from storagectl.model import Pool
     from storagectl.tools.parted import Partition, PartitionTable
 
@@ -88,6 +89,8 @@ class Disk(Backend):
     one_layout = True
     own_permissions = False
     goes_by_name = True
+    runs = False
+    fills_in_place = True
 
     @property
     def device(self) -> str:
@@ -228,7 +231,12 @@ class Disk(Backend):
             raise OperationUnsupported(
                 f"a dry run cannot tell what the partitions of '{self.device}' are after a change"
             )
-        return parted.parse_table(self._parted(parted.print_table(self.device)))
+        try:
+            return parted.parse_table(self._parted(parted.print_table(self.device)))
+        except ToolFailed as error:
+            if parted.UNRECOGNISED in error.stderr:
+                error.hint = f"not built? to stop the pool: {stopping(self.pool.name)}"
+            raise
 
     def _parted(self, argv: list[str], *, changes: bool = False) -> str:
         """Run parted on the disk and return its output.
@@ -384,7 +392,14 @@ class Disk(Backend):
                 self._undo(table, place)
             raise
 
-    create_volume_from = blocks.create_from
+    def create_volume_from(
+        self, volume: Volume, source: Volume, mover: Mover, *, metadata: bool, reflink: bool
+    ) -> None:
+        blocks.create_from(
+            self, volume, source, mover,
+            make=lambda wanted: self.create_volume(wanted, metadata=metadata),
+            metadata=metadata, reflink=reflink,
+        )  # fmt: skip
 
     def _may_be_called(self, name: str, node: str, number: int) -> bool:
         """Tell whether a new partition may get a name; only of the first map it is not certain."""
@@ -482,6 +497,12 @@ class Disk(Backend):
         if part is not None and part.kind == parted.EXTENDED:
             raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
         system.require_not_for_boot(self.host, volume.path)
+
+
+def stopping(name: str) -> str:
+    import shlex
+
+    return f"storagectl pool-destroy {shlex.quote(name)}"
 
 
 def misnamed(name: str, node: str) -> InvalidArgument:

@@ -72,7 +72,8 @@ def create(
     path = free_path(target, volume)
     if volume.format == "dir":
         with creating(volume, path, as_owner=as_owner):
-            if not host.make_folder(path, VOLUME_MODE):
+            mode = volume.permissions.mode
+            if not host.make_folder(path, VOLUME_MODE if mode is None else mode):
                 raise FileExistsError
             try:
                 give_away(host, volume, path)
@@ -390,11 +391,21 @@ def run(
     heard: Callable[[bytes], None] | None = None,
 ) -> None:
     """Run qemu-img on the hidden file; its errors name the volume's own path."""
-    try:
+    with shown_as(staged, path):
         host.change(argv, heard=heard)
+
+
+@contextlib.contextmanager
+def shown_as(hidden: str, name: str) -> Iterator[None]:
+    """Have errors name what is made by its own name, not by the one it has until it is complete."""
+    try:
+        yield
     except ToolFailed as error:
-        shown = [word.replace(staged, path) for word in error.argv]
-        raise ToolFailed(shown, error.status, error.stderr.replace(staged, path)) from error
+        shown = [word.replace(hidden, name) for word in error.argv]
+        raise ToolFailed(shown, error.status, error.stderr.replace(hidden, name)) from error
+    except StorageError as error:
+        error.detail = error.detail.replace(hidden, name)
+        raise
 
 
 @contextlib.contextmanager

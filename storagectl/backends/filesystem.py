@@ -48,6 +48,7 @@ class Directory(Backend):
     """
 
     is_folder = True
+    runs = False
     stable_links = False
     as_owner = False
     built_permissions = True
@@ -262,6 +263,7 @@ class Mounted(Directory):
     """A folder that something is mounted on while the pool runs."""
 
     built_permissions = False
+    runs = True
     mount_limit_s: float | None = None
     umount_limit_s: float | None = None
 

@@ -246,12 +246,15 @@ class Iscsi(Luns):
         initiator = self.pool.source.initiator
         if initiator is None:
             return None
-        found = iscsiadm.parse_interfaces(self.host.query(iscsiadm.interfaces()))
+        listed = self.host.query(iscsiadm.interfaces())
+        found = iscsiadm.parse_interfaces(listed)
         if initiator in found:
             return found[initiator]
         name = INTERFACE_PREFIX + self.pool.uuid.partition("-")[0]
         made.callback(self._forget, iscsiadm.interface(name, "--op", "delete"))
-        self.host.change(iscsiadm.interface(name, "--op", "new"))
+        # it may be left, without a name yet, of a start that was killed
+        if not any(line.startswith(f"{name} ") for line in listed.splitlines()):
+            self.host.change(iscsiadm.interface(name, "--op", "new"))
         self.host.change(
             iscsiadm.interface(
                 name, "--op", "update", "--name", "iface.initiatorname", "--value", initiator

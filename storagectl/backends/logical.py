@@ -19,6 +19,7 @@ from storagectl.backends import (
     Range,
     blocks,
     devices,
+    files,
     identity,
     system,
 )
@@ -37,11 +38,12 @@ from storagectl.errors import (
     ToolFailed,
     VolumeExists,
 )
+from storagectl.host import is_staged, staged_path
 from storagectl.model import BackingStore, Device, Source, SourceExtent, Volume
 from storagectl.tools import lvm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
@@ -204,9 +206,12 @@ class Logical(Backend):
                 )
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
-        """Yield the active volumes.  Thin pools hold thin volumes and are none themselves."""
+        """Yield the active volumes, but for unfinished ones.
+
+        Thin pools hold thin volumes and are none themselves.
+        """
         for volume in self._logical_volumes():
-            if volume.active and volume.kind not in lvm.INNER_POOLS:
+            if volume.active and volume.kind not in lvm.INNER_POOLS and not is_staged(volume.name):
                 yield self._volume(volume, details=details)
 
     def volume(self, name: str) -> Volume | None:
@@ -396,14 +401,20 @@ class Logical(Backend):
                     f" not: {', '.join(others)}"
                 )
             self._require_closed()
-        self.host.change(lvm.vgremove(self.group))
+        labelled = [] if group is None else list(group.devices)
+        if group is None:
+            # of a deletion that was cut short the labels are left
+            physical = lvm.parse_physical(self.host.query(lvm.pvs()))
+            labelled = [device for device, name in physical if not name]
+        labelled = [device for device in self.devices if is_among(device, labelled)]
+        if group is not None or not labelled:
+            self.host.change(lvm.vgremove(self.group))
         failure = None
-        for device in self.devices:
-            if group is not None and is_among(device, group.devices):
-                try:
-                    self.host.change(lvm.pvremove(device))
-                except StorageError as error:
-                    failure = failure or error
+        for device in labelled:
+            try:
+                self.host.change(lvm.pvremove(device))
+            except StorageError as error:
+                failure = failure or error
         devices.settle(self.host)
         if failure is not None:
             raise failure
@@ -411,8 +422,15 @@ class Logical(Backend):
     # Its volumes
 
     def create_volume(self, volume: Volume, *, metadata: bool) -> None:
+        """Make a volume; one that takes several steps is hidden meanwhile."""
         volume = blocks.with_header(self, volume)
-        before = self._logical_volumes()
+        before = self._sweep()
+        if volume.encryption is None and self._creation(volume, before)[1] is None:
+            self._make(volume, before)
+        else:
+            self._finish(volume, lambda hidden: self._make(hidden, before))
+
+    def _make(self, volume: Volume, before: list[LogicalVolume]) -> None:
         argv, size = self._creation(volume, before)
         path = self._path(volume.name)
         try:
@@ -421,14 +439,46 @@ class Logical(Backend):
                 self.host.change(lvm.lvextend(path, size))
             self._require_node(path)
             blocks.encrypt(self, volume, path)
-            wanted = volume.permissions
-            mode = VOLUME_MODE if wanted.mode is None else wanted.mode
-            self.host.set_owner_and_mode(os.path.realpath(path), wanted.owner, wanted.group, mode)
+            self._give_away(volume)
         except BaseException:
             if volume.name not in {other.name for other in before}:
                 with contextlib.suppress(StorageError):
                     self._undo(volume.name)
             raise
+
+    def _give_away(self, volume: Volume) -> None:
+        wanted = volume.permissions
+        mode = VOLUME_MODE if wanted.mode is None else wanted.mode
+        place = os.path.realpath(self._path(volume.name))
+        self.host.set_owner_and_mode(place, wanted.owner, wanted.group, mode)
+
+    def _sweep(self) -> list[LogicalVolume]:
+        """Remove unfinished volumes of processes that were killed; return all others.
+
+        Nobody else makes one meanwhile: the layout is locked.
+        """
+        found = self._logical_volumes()
+        for volume in found:
+            if is_staged(volume.name) and not volume.open:
+                self.host.try_change(lvm.lvremove(self._path(volume.name)))
+        return [volume for volume in found if not is_staged(volume.name)]
+
+    def _finish(self, volume: Volume, make: Callable[[Volume], None]) -> None:
+        """Have a volume made under a hidden name, which is its own when it is complete."""
+        if self.host.plans:
+            make(volume)
+            return
+        hidden = os.path.basename(staged_path(""))
+        with files.shown_as(hidden, volume.name):
+            make(volume.replace(name=hidden))
+            try:
+                self.host.change(lvm.lvrename(self.group, hidden, volume.name))
+            except BaseException:
+                with contextlib.suppress(StorageError):
+                    self._undo(hidden)
+                raise
+        self._require_node(self._path(volume.name))
+        self._give_away(volume)
 
     def _require_node(self, path: str) -> None:
         devices.settle(self.host)
@@ -492,7 +542,15 @@ class Logical(Backend):
     ) -> None:
         """Make a volume of its own and fill it; it has room for all of the content."""
         whole = volume.replace(allocation=volume.capacity, backing=None)
-        blocks.create_from(self, whole, source, mover, metadata=metadata, reflink=reflink)
+
+        def make(hidden: Volume) -> None:
+            blocks.create_from(
+                self, hidden, source, mover,
+                make=lambda wanted: self._make(blocks.with_header(self, wanted), self._sweep()),
+                metadata=metadata, reflink=reflink,
+            )  # fmt: skip
+
+        self._finish(whole, make)
 
     def delete_volume(self, volume: Volume) -> None:
         devices.settle(self.host)

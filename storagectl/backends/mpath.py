@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Multipath(Backend):
     """The maps of device-mapper's multipath target, wherever the pool's own target leads."""
 
+    runs = False
+
     def is_active(self) -> bool:
         return os.path.isdir("/dev/mapper") or os.path.isdir("/dev/mpath")
 

@@ -274,6 +274,18 @@ class Scsi(Luns):
                 vhba.delete(self.host, adapter)
             raise
 
+    @property
+    def runs(self) -> bool:  # type: ignore[override]
+        return self.adapter.type == "fc_host"
+
+    def intended(self) -> Pool:
+        """Return the definition, which says whose a vHBA is that is yet to be made."""
+        adapter = self.adapter
+        if not self.runs or adapter.managed or vhba.find(adapter.wwnn, adapter.wwpn) is not None:
+            return self.pool
+        source = self.pool.source.replace(adapter=adapter.replace(managed="yes"))
+        return self.pool.replace(source=source)
+
     def is_foreseen(self) -> bool:
         return self.host.expects(f"{self.adapter.wwnn}:{self.adapter.wwpn}")
 

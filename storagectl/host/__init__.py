@@ -525,7 +525,8 @@ class Host:
                     raise
                 return False
             try:
-                os.chmod(path, mode)
+                if stat.S_IMODE(os.stat(path).st_mode) != mode:
+                    os.chmod(path, mode)  # what the umask has taken
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
@@ -675,17 +676,16 @@ class Host:
             os.rmdir(path)
 
     def link(self, target: str, path: str) -> None:
-        """Make or replace a symbolic link, atomically."""
-        folder = os.path.dirname(path)
-        temporary = staged_path(folder)
+        """Make a symbolic link, also in place of one that leads elsewhere."""
         with system_errors(f"Failed to create symlink '{path}' to '{target}'"):
-            os.symlink(target, temporary)
             try:
-                os.rename(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
-            self.sync_folder(folder)
+                os.symlink(target, path)
+            except FileExistsError:
+                if os.path.islink(path) and os.readlink(path) == target:
+                    return
+                os.unlink(path)
+                os.symlink(target, path)
+            self.sync_folder(os.path.dirname(path))
 
     @contextlib.contextmanager
     def opened(self, path: str, *, write: bool = False, follow: bool = False) -> Iterator[int]:
@@ -1156,9 +1156,11 @@ def locked(fd: int, lock: int, patience_s: float) -> bool:
 def publish(temporary: str, path: str) -> None:
     """Give a finished file its name unless something has it.  Raises: FileExistsError.
 
-    link(2) refuses an existing name; vfat and some network file systems have no
-    hard links, there the name is reserved first.
+    Where that can't be done in one step link(2) refuses an existing name; some network file
+    systems have no hard links either, there the name is reserved first.
     """
+    if renamed_new(temporary, path):
+        return
     try:
         os.link(temporary, path, follow_symlinks=False)
     except OSError as error:
@@ -1178,20 +1180,30 @@ def publish(temporary: str, path: str) -> None:
             raise
 
 
-def rename_new(path: str, new: str) -> None:
-    """Rename unless something has the new name.  Raises: FileExistsError.
+def renamed_new(path: str, new: str) -> bool:
+    """Rename in one step unless something has the new name; False where there is no such step.
 
-    Some network file systems can't do it in one step.
+    Raises: FileExistsError.
     Source: rename(2), RENAME_NOREPLACE; linux/fcntl.h, AT_FDCWD.
     """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(AT_FDCWD, os.fsencode(path), AT_FDCWD, os.fsencode(new), NOREPLACE) == 0:
-        return
+        return True
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS):
         raise OSError(code, os.strerror(code))
+    return False
+
+
+def rename_new(path: str, new: str) -> None:
+    """Rename unless something has the new name.  Raises: FileExistsError.
+
+    Some network file systems can't do it in one step.
+    """
+    if os.path.isdir(path) and renamed_new(path, new):
+        return
     if not os.path.isdir(path):
         publish(path, new)
         return

@@ -174,6 +174,10 @@ class Mover:
             self.meter.advance(done)
         os.fdatasync(fd)
 
+    def clear(self, fd: int, offset: int, length: int) -> None:
+        """Make a range read as zeros, without blocks of its own where the file can do so."""
+        punch(fd, offset, length)
+
     def read(self, fd: int, offset: int, length: int) -> None:
         """Read a range, only to sum it up."""
         for start, stop in self._data(fd, offset, length):

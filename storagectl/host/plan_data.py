@@ -110,6 +110,13 @@ class PlannedMover(Mover):
         if length:
             self.host.record(dd("/dev/zero", self.host.name(fd), seek=offset, count=length))
 
+    def clear(self, fd: int, offset: int, length: int) -> None:
+        place = self.host.name(fd)
+        assert place is not None
+        self.host.record(
+            ["fallocate", "--punch-hole", f"--offset={offset}", f"--length={length}", "--", place]
+        )
+
     def read(self, fd: int, offset: int, length: int) -> None:
         self.source = (self.host.name(fd), offset)
 

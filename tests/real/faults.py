@@ -41,13 +41,17 @@ def forked(
     *words: object,
     before: Callable[[int, str], object] | None = None,
     kill_after_s: float | None = None,
+    watch: Callable[[Callable[[str], None]], None] | None = None,
 ) -> Outcome:
-    """Run a command; `before` is told each call's number and name just before it is made."""
+    """Run a command; `before` is told each call's number and name just before it is made.
+
+    `watch(tell)` has what counts as a call told by its name, by default CALLS.
+    """
     reader, writer = os.pipe()
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        work(writer, root, [str(word) for word in words], before)
+        work(writer, root, [str(word) for word in words], before, watch or watch_calls)
     os.close(writer)
     if kill_after_s is not None:
         time.sleep(kill_after_s)
@@ -61,8 +65,31 @@ def forked(
     return Outcome(*json.loads(answer), time.monotonic() - began)
 
 
+def watch_calls(tell: Callable[[str], None]) -> None:
+    """Have each of CALLS told."""
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            try:
+                tell(name)
+            except OSError as error:
+                if isinstance(arguments[0], str):
+                    error.filename = arguments[0]
+                raise
+            return real(*arguments, **settings)
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, counted(name, getattr(os, name)))
+
+
 def work(
-    writer: int, root: Path, words: list[str], before: Callable[[int, str], object] | None
+    writer: int,
+    root: Path,
+    words: list[str],
+    before: Callable[[int, str], object] | None,
+    watch: Callable[[Callable[[str], None]], None],
 ) -> None:
     """Be the forked process; it never returns."""
     status = 1
@@ -72,22 +99,12 @@ def work(
         signal.alarm(LIMIT_S)
         calls: list[str] = []
 
-        def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **settings: Any) -> Any:
-                calls.append(name)
-                if before is not None:
-                    try:
-                        before(len(calls) - 1, name)
-                    except OSError as error:
-                        if isinstance(arguments[0], str):
-                            error.filename = arguments[0]
-                        raise
-                return real(*arguments, **settings)
+        def tell(name: str) -> None:
+            calls.append(name)
+            if before is not None:
+                before(len(calls) - 1, name)
 
-            return call
-
-        for name in CALLS:
-            setattr(os, name, counted(name, getattr(os, name)))
+        watch(tell)
         answer = inprocess.storagectl(root, *words)
         told = json.dumps([answer.status, answer.stderr, calls]).encode()
         with open(writer, "wb") as stream:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
+from storagectl import host
 from storagectl.backends import files
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
@@ -211,7 +212,13 @@ def raising(problem: BaseException) -> Callable[..., Any]:
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-STEPS = [(os, "posix_fallocate"), (os, "ftruncate"), (os, "fsync"), (os, "link"), (os, "chmod")]
+STEPS = [
+    (os, "posix_fallocate"),
+    (os, "ftruncate"),
+    (os, "fsync"),
+    (host, "renamed_new"),
+    (os, "chmod"),
+]
 PROBLEMS = [KeyboardInterrupt(), SystemExit(143), FULL, OSError(errno.EIO, "Input/output error")]
 
 

@@ -299,7 +299,6 @@ def test_s24_a_planted_temporary_file_is_never_used(
         lambda: host.write_atomic(str(tmp_path / "file"), "new"),
         lambda: host.staged(str(tmp_path / "file")).__enter__(),
         lambda: host.replacing(str(tmp_path / "file")).__enter__(),
-        lambda: host.link("x", str(tmp_path / "file")),
     ):
         with pytest.raises((SystemFailure, FileExistsError)):
             action()
@@ -350,14 +349,14 @@ def test_s52_write_atomic_syncs_file_then_renames_then_syncs_folder(
     assert done == ["file", "rename", "folder"]
 
 
-def test_link_replaces_and_cleans_up(
+def test_link_replaces_and_leaves_nothing_else(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "link"
     host.link("one", str(path))
     host.link("two", str(path))
     assert os.readlink(path) == "two"
-    monkeypatch.setattr(os, "rename", failing(errno.EIO))
+    monkeypatch.setattr(os, "symlink", failing(errno.EIO))
     with pytest.raises(SystemFailure, match="Failed to create symlink .* to 'three'"):
         host.link("three", str(path))
     assert os.listdir(tmp_path) == ["link"]
@@ -393,6 +392,7 @@ def test_s57_staged_never_replaces(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
 ) -> None:
     if not hard_links:
+        monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
         monkeypatch.setattr(os, "link", failing(errno.EPERM))
     path = tmp_path / "v"
     with pytest.raises(FileExistsError), host.staged(str(path)) as staged:  # noqa: PT012
@@ -407,6 +407,7 @@ def test_s22_staged_never_follows_a_planted_link(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
 ) -> None:
     if not hard_links:
+        monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
         monkeypatch.setattr(os, "link", failing(errno.EPERM))
     victim = tmp_path / "victim"
     with pytest.raises(FileExistsError), host.staged(str(tmp_path / "v")) as staged:  # noqa: PT012
@@ -419,6 +420,7 @@ def test_s22_staged_never_follows_a_planted_link(
 def test_publish_where_there_are_no_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
+    monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
     monkeypatch.setattr(os, "link", failing(code))
     (tmp_path / "part").write_text("x")
     publish(str(tmp_path / "part"), str(tmp_path / "v"))
@@ -429,6 +431,7 @@ def test_publish_where_there_are_no_hard_links(
 def test_publish_gives_the_name_back_when_the_last_step_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
     monkeypatch.setattr(os, "rename", failing(errno.EIO))
     (tmp_path / "part").write_text("x")

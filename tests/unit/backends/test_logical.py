@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def volumes(name: str = "lvs-many", *changes: tuple[str, str]) -> tuple[list[str
     return lvm.lvs(VG), printed(name, *changes), 0
 
 
+HIDDEN = f".storagectl-{bytes(8).hex()}.part"
 NO_GROUP = (lvm.vgs(VG), *said("vgs-nosuch"))
 
 
@@ -322,8 +324,19 @@ def test_s41_delete_refused() -> None:
 
 
 def test_delete_of_what_is_gone_says_what_lvm_says() -> None:
-    backend, host = make(NO_GROUP, (["vgremove", "-f", VG], "not there\n", 5))
+    foreign = '{"report": [{"pv": [{"pv_name":"/dev/loop0", "vg_name":"other"}]}]}'
+    backend, host = make(
+        NO_GROUP, (lvm.pvs(), foreign, 0), (["vgremove", "-f", VG], "not there\n", 5)
+    )
     with host, pytest.raises(ToolFailed, match="not there"):
+        backend.delete()
+
+
+def test_s54_delete_that_was_cut_short_is_completed() -> None:
+    """The group is gone and the labels are left."""
+    left = '{"report": [{"pv": [{"pv_name":"/dev/loop0", "vg_name":""}]}]}'
+    backend, host = make(NO_GROUP, (lvm.pvs(), left, 0), (["pvremove", "/dev/loop0"], "", 0))
+    with host:
         backend.delete()
 
 
@@ -341,13 +354,29 @@ def test_a_failed_create_leaves_nothing() -> None:
         backend.create_volume(volume, metadata=False)
 
 
+def test_s54_an_unfinished_volume_is_hidden_and_goes_with_the_next_change() -> None:
+    renamed = ('"lv_name":"two"', f'"lv_name":"{HIDDEN}"')
+    backend, _ = make(volumes("lvs-many", renamed))
+    assert HIDDEN not in {volume.name for volume in backend.volumes(details=False)}
+    argv = lvm.lvcreate(VG, "v", 8 * MIB)
+    backend, host = make(
+        volumes("lvs-many", renamed),
+        (["lvremove", "-f", f"/dev/{VG}/{HIDDEN}"], "", 0),
+        (argv, "odd\n", 5),
+        volumes("lvs-none"),
+    )
+    with host, pytest.raises(ToolFailed, match="odd"):
+        backend.create_volume(Volume("v", capacity=8 * MIB, allocation=8 * MIB), metadata=False)
+
+
+@pytest.mark.usefixtures("_known_hidden_name")
 def test_an_encrypted_volume_has_room_for_its_header() -> None:
-    argv = lvm.lvcreate(VG, "two", 6 * MIB)
+    argv = lvm.lvcreate(VG, HIDDEN, 6 * MIB)
     luks = Encryption("luks")
     volume = Volume("two", capacity=4 * MIB, allocation=4 * MIB, encryption=luks)
     backend, host = make(volumes("lvs-none"), (argv, "odd\n", 5), volumes("lvs-none"))
     backend.passphrase_of = lambda encryption: b"x"
-    with host, pytest.raises(ToolFailed, match="odd"):
+    with host, pytest.raises(ToolFailed, match="--name two .*odd"):
         backend.create_volume(volume, metadata=False)
     backed = volume.replace(backing=BackingStore("/x"))
     with pytest.raises(ConfigUnsupported, match="cannot set backing store for raw volume"):
@@ -382,6 +411,11 @@ def made(backend: Logical, volume: Volume) -> None:
 
 
 @pytest.fixture
+def _known_hidden_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", bytes)
+
+
+@pytest.fixture
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "wait_until", lambda condition: condition())
 
@@ -389,7 +423,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 THIN_SIZE = 64 * MIB
 
 
-@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.usefixtures("_no_patience", "_known_hidden_name")
 @pytest.mark.parametrize(
     ("volume", "argvs"),
     [
@@ -414,8 +448,8 @@ THIN_SIZE = 64 * MIB
         (
             Volume("v", capacity=THIN_SIZE + 1, backing=BackingStore(f"/dev/{VG}/thin")),
             [
-                lvm.snapshot_thin(f"/dev/{VG}/thin", "v"),
-                lvm.lvextend(f"/dev/{VG}/v", THIN_SIZE + 4 * MIB),
+                lvm.snapshot_thin(f"/dev/{VG}/thin", HIDDEN),
+                lvm.lvextend(f"/dev/{VG}/{HIDDEN}", THIN_SIZE + 4 * MIB),
             ],
         ),
     ],
@@ -463,9 +497,9 @@ def test_a_thin_snapshot_is_no_smaller_than_its_origin() -> None:
         backend.create_volume(volume, metadata=False)
 
 
-@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.usefixtures("_no_patience", "_known_hidden_name")
 def test_a_clone_of_a_snapshot_is_a_volume_of_its_own() -> None:
-    backend, host = make(volumes(), (lvm.lvcreate(VG, "v", 8 * MIB), "", 0), volumes())
+    backend, host = make(volumes(), (lvm.lvcreate(VG, HIDDEN, 8 * MIB), "", 0), volumes())
     source = Volume("snap", path=f"/dev/{VG}/snap", type="block")
     wanted = Volume("v", capacity=8 * MIB, backing=BackingStore(f"/dev/{VG}/two"))
     with host, pytest.raises(OperationFailed, match="did not appear"):
