@@ -298,7 +298,8 @@ class Pools:
                 raise PoolActive(f"storage pool '{entry.name}' is already active")
             backend = backends.load(entry.pool, self.host)
             self._require_privilege(backend, "started")
-            if backend.runs:
+            early = backend.runs or build or overwrite or no_overwrite
+            if early:
                 self.store.mark_started(backend.intended())
             elif entry.marker is not None:
                 self.store.mark_stopped(entry.name)
@@ -309,7 +310,7 @@ class Pools:
                 no_overwrite=no_overwrite,
                 before=entry.marker,
             )
-            if not backend.runs:
+            if not early:
                 self.store.mark_started(entry.pool)
             self._up(backend)
             return True
@@ -337,7 +338,8 @@ class Pools:
 
         Where a started pool has something run the mark comes first: a process that dies in
         between leaves a pool that the host says is inactive, never one that runs and is
-        forgotten.  Else it comes last, for there it alone makes the pool active.
+        forgotten.  Else it comes last, for there it alone makes the pool active; but before
+        a build, so that nobody else has the source meanwhile.
         """
         from storagectl import identities
 

@@ -16,13 +16,14 @@ import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faults
+import tally
 
 import storagectl.host
 from storagectl.host import Host, is_staged
 from storagectl.host.plan import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 # What a dry run plans is what changes something, but for these.
@@ -116,28 +117,23 @@ def watch_changes(tell: Callable[[str], None]) -> None:
 
 
 class Tally:
-    """How many kills were tried, and what did not hold after them."""
+    """Kills of one kind: what did not hold after them, and counts for tests/tally.py."""
 
-    def __init__(self) -> None:
-        self.tried = 0
+    def __init__(self, kind: str) -> None:
+        self.kind = f"SIGKILL, {kind}"
         self.failures: list[str] = []
 
     @contextlib.contextmanager
-    def trying(self, where: str) -> Any:
-        self.tried += 1
+    def trying(self, where: str) -> Iterator[None]:
         try:
-            yield
+            with tally.counted(self.kind):
+                yield
         except AssertionError as error:
             self.failures.append(f"{where}: {error}")
 
-    def __str__(self) -> str:
-        return f"{self.tried} tried, {self.tried - len(self.failures)} survived"
-
-    def check(self, record: Callable[[str, object], None], name: str) -> None:
-        """Print the counts, have them in JUnit's report, and fail with what did not hold."""
-        record(f"kills of {name}", str(self))
-        print(f"\nkills of {name}: {self}")
-        assert not self.failures, "\n".join([str(self), *self.failures])
+    def check(self) -> None:
+        """Fail with what did not hold."""
+        assert not self.failures, "\n".join([f"{len(self.failures)} of {self.kind}", *self.failures])
 
 
 def points(count: int, wanted: int | None, seed: int) -> list[int]:

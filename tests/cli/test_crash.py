@@ -396,10 +396,10 @@ def live(scene: Scene, done: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("kind", POOLS)
 def test_s51_killed_at_each_change(
-    kind: str, scene_of: Callable[[str], Scene], record_property: Callable[[str, object], None]
+    kind: str, scene_of: Callable[[str], Scene]
 ) -> None:
     """S51, S54, S56, S46."""
-    tally = crashing.Tally()
+    tally = crashing.Tally(kind)
     for seed, case in enumerate(CASES):
         if kind not in case.types:
             continue
@@ -418,7 +418,7 @@ def test_s51_killed_at_each_change(
             with tally.trying(f"{case.words} ({case.stage}) before {number} {name}"):
                 assert killed.status == (0 if name == "the end" else -9), killed
                 check(scene, case, before, after)
-    tally.check(record_property, kind)
+    tally.check()
 
 
 def test_every_changing_command_is_killed() -> None:

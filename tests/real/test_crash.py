@@ -21,7 +21,6 @@ from scratch import MIB, backing_files, digest, is_mounted, make, mounts, proces
 from storagectl.host.mounts import _of_process as mounts_known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from scratch import Program, Scratch
@@ -31,7 +30,6 @@ WANTED = None if ASKED == "all" else int(ASKED)
 TOOLS = ("losetup", "mkfs.ext4", "parted", "qemu-img", "strace")
 MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
 SIZE = 64 * MIB
-PLACES = 40  # at which one system call is tried without a limit to how many
 
 pytestmark = [
     pytest.mark.root,
@@ -146,9 +144,9 @@ class Area:
 
 @pytest.mark.parametrize("kind", ["dir", "fs", "disk"])
 def test_s54_killed_on_real_devices(
-    kind: str, scratch: Scratch, record_property: Callable[[str, object], None]
+    kind: str, scratch: Scratch
 ) -> None:
-    tally = crashing.Tally()
+    tally = crashing.Tally(f"{kind} on real devices")
     area = Area(scratch, kind)
     for seed, case in enumerate(CASES):
         if kind not in case.types:
@@ -172,7 +170,7 @@ def test_s54_killed_on_real_devices(
     area.ok("pool-destroy", "p")
     assert not is_mounted(area.target)
     assert kind == "dir" or len(backing_files()) >= 1
-    tally.check(record_property, f"{kind} on real devices")
+    tally.check()
 
 
 # The program as it is installed
@@ -210,12 +208,11 @@ def strace(ctl: Program, words: list[str], *options: str) -> int:
 
 
 def test_s51_killed_from_outside(
-    ctl: Program, scratch: Scratch, record_property: Callable[[str, object], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    ctl: Program, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the Nth of each system call, N from 1 until the program ends by itself."""
     monkeypatch.setenv("EDITOR", "sed -i s/0711/0751/")
-    tally = crashing.Tally()
+    tally = crashing.Tally("by strace")
     area = Area(scratch, "dir")
     log = scratch.folder / "calls"
     for seed, case in enumerate(OUTSIDE):
@@ -236,7 +233,7 @@ def test_s51_killed_from_outside(
             area.settle()
             with tally.trying(f"{case.words} at {name} {nth}"):
                 check_outside(area, words)
-    tally.check(record_property, "the program from outside")
+    tally.check()
 
 
 def counted(log: Path) -> list[tuple[str, int]]:
