@@ -133,7 +133,9 @@ class Tally:
 
     def check(self) -> None:
         """Fail with what did not hold."""
-        assert not self.failures, "\n".join([f"{len(self.failures)} of {self.kind}", *self.failures])
+        assert not self.failures, "\n".join(
+            [f"{len(self.failures)} of {self.kind}", *self.failures]
+        )
 
 
 def points(count: int, wanted: int | None, seed: int) -> list[int]:
