@@ -293,7 +293,7 @@ class Store:
         """
         self.touched.add(name)
         with self._locked(name, f"pool '{name}' is", shared=False):
-            for folder in (self.config, self.markers):
+            for folder in (self.config, self.markers, self.devices):
                 self.host.sweep(folder)
             yield
 

@@ -206,6 +206,12 @@ class Machine:
         found = self.on(words[-1])
         return json.dumps({"signatures": [{"type": found}]}) if found else ""
 
+    def run_blkid(self, words: list[str]) -> str:
+        found = self.on(words[-1])
+        if not found:
+            raise Failed("", 2)
+        return f"DEVNAME={words[-1]}\nUUID=of-{found}\n"
+
     def run_mkfs_ext4(self, words: list[str]) -> str:
         self.put(words[-1], "ext4")
         return ""
