@@ -57,7 +57,7 @@ class Caller:
         )
         value = self.folder / "value"
         value.write_text(VALUE)
-        for line in (
+        lines = (
             f"pool-define-as p dir --target {self.pool}",
             "pool-build p",
             "pool-start p",
@@ -68,8 +68,8 @@ class Caller:
             "vol-resize copy 2M p",
             f"secret-define {secret}",
             f"secret-set-value {UUID} --plain --file {value}",
-        ):
-            self.run(*line.split())
+        )
+        assert "error" not in self.run("; ".join(lines))[1]
 
     def modes(self) -> dict[str, str]:
         """Return the modes of all that was made."""
