@@ -14,6 +14,7 @@ from storagectl.errors import (
     Mistyped,
     NoSupport,
     OperationDenied,
+    OperationInvalid,
     PoolActive,
     PoolExists,
     PoolInactive,
@@ -155,11 +156,18 @@ class Pools:
                 continue
             if entry is not None:
                 found.append(entry)
-        return sorted(found, key=lambda entry: (entry.name.lower(), entry.name))
+        found.sort(key=lambda entry: (entry.name.lower(), entry.name))
+        known: dict[str, str] = {}
+        for entry in found:
+            name = known.setdefault(entry.pool.uuid, entry.name)
+            if name != entry.name:
+                path = self.store.definition_path(entry.name)
+                warn(f"{path}: pool '{name}' has the same UUID {entry.pool.uuid}")
+        return found
 
     def _entry(self, name: str, autostart: bool) -> Entry | None:
         config = self.store.definition(name)
-        marker = self.store.marker(name)
+        marker = self.store.marker(name, config)
         entry = Entry(self.host, config, marker, autostart)
         return entry if entry.exists else None
 
@@ -170,11 +178,15 @@ class Pools:
         return self._entry(name, self.store.is_autostarted(name))
 
     def by_uuid(self, uuid: str) -> Entry | None:
-        """Return the pool of that UUID."""
-        for entry in self.all():
-            if entry.pool.uuid == uuid.lower():
-                return entry
-        return None
+        """Return the pool of that UUID.  Raises: OperationInvalid where several have it."""
+        found = [entry for entry in self.all() if entry.pool.uuid == uuid.lower()]
+        if len(found) > 1:
+            names = ", ".join(f"'{entry.name}'" for entry in found)
+            raise OperationInvalid(
+                f"pools {names} have the same UUID {uuid.lower()}",
+                action=f"failed to get pool '{uuid}'",
+            )
+        return found[0] if found else None
 
     def find(self, key: str) -> Entry:
         """Return the pool of that name or UUID.  Raises: PoolNotFound."""
@@ -205,6 +217,7 @@ class Pools:
         name = self.find(key).name
         self.store.require_writable(function)
         with self.store.lock(name):
+            self.store.require_known_format(name)
             yield self._again(key, name)
 
     @contextlib.contextmanager
@@ -450,6 +463,12 @@ class Pools:
 
     def undefine(self, key: str) -> None:
         """Forget an inactive pool.  What it is made of stays."""
+        if self._is_unreadable(key):
+            self.store.require_writable("virStoragePoolUndefine")
+            with self.store.lock(key), self.store.registry():
+                if self._is_unreadable(key):
+                    self.store.discard(key)
+                    return
         with self.changing(key, "virStoragePoolUndefine") as entry, self.store.registry():
             entry.require_stopped()
             with contextlib.ExitStack() as undo:
@@ -459,6 +478,23 @@ class Pools:
                 self.store.undefine(entry.name)
                 undo.pop_all()
             self.events.tell(entry.pool, events.UNDEFINED)
+
+    def _is_unreadable(self, name: str) -> bool:
+        """Tell whether there are files of a pool that say nothing, and none that says it runs."""
+        if name not in self.store.names() or not self.store.is_unreadable(name):
+            return False
+        try:
+            return self.by_name(name) is None
+        except SystemFailure:
+            marker = self._marker(name)
+            return marker is None or not Entry(self.host, None, marker, False).active
+
+    def _marker(self, name: str) -> Pool | None:
+        """Return what a pool was started with, None where that can't be read."""
+        try:
+            return self.store.marker(name)
+        except SystemFailure:
+            return None
 
     def forget(self, key: str) -> Backend:
         """Drop a pool from our books, running or not, without touching anything of the host's.
@@ -484,8 +520,11 @@ class Pools:
 
     def _known(self, key: str) -> Pool:
         """Return what our books say of a pool, the running definition first."""
-        known = [self.store.marker(n) or self.store.definition(n) for n in self.store.names()]
-        found = [pool for pool in known if pool is not None]
+        found = []
+        for name in self.store.names():
+            with contextlib.suppress(SystemFailure):
+                pool = self.store.marker(name) or self.store.definition(name)
+                found += [] if pool is None else [pool]
         by_uuid = (pool for pool in found if pool.uuid == key.lower())
         by_name = (pool for pool in found if pool.name == key)
         pool = next(by_uuid, None) or next(by_name, None)

@@ -27,7 +27,7 @@ from storagectl.errors import (
 )
 from storagectl.model import Secret, SecretDefinition
 from storagectl.poolxml import parse_uuid, random_uuid
-from storagectl.store import names_in, warn
+from storagectl.store import FORMAT_LINE, names_in, require_known_format, warn
 from storagectl.xmltree import Writer, expect_root, parse, validate
 
 if TYPE_CHECKING:
@@ -127,17 +127,23 @@ class Secrets:
     def _folders(self) -> tuple[str, str]:
         return self.lasting, self.fleeting
 
-    def _read(self, path: str) -> SecretDefinition | None:
+    def _read(self, folder: str, uuid: str) -> SecretDefinition | None:
+        """Return what the file of a secret says, None where there is none or it says nothing."""
+        path = os.path.join(folder, uuid + XML)
         try:
-            with open(path, "rb") as stream:
-                return parse_secret(stream.read())
+            secret = parse_secret(self.host.read_file(path))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
+            warn(f"Failed to open file '{path}': {error.strerror}")
+            return None
         except StorageError as error:
             warn(f"ignoring {path}: {error.lines()[-1]}")
             return None
+        if secret.uuid != uuid:
+            warn(f"ignoring {path}: the definition is that of secret '{secret.uuid}'")
+            return None
+        return secret
 
     def find(self, key: str) -> SecretDefinition:
         """Return the secret with that UUID.  Raises: SecretNotFound, StorageError."""
@@ -153,7 +159,7 @@ class Secrets:
         return secret
 
     def _by_uuid(self, uuid: str) -> SecretDefinition | None:
-        found = (self._read(os.path.join(folder, uuid + XML)) for folder in self._folders())
+        found = (self._read(folder, uuid) for folder in self._folders())
         return next((secret for secret in found if secret is not None), None)
 
     def define(self, secret: SecretDefinition) -> None:
@@ -188,7 +194,8 @@ class Secrets:
                     self._keep(secret, value, old=self._path(moved, VALUE))
                 path = self._path(secret, XML)
                 self.store.make_folders(os.path.dirname(path))
-                self.host.write_atomic(path, format_secret(secret))
+                require_known_format(self.host, path)
+                self.host.write_atomic(path, FORMAT_LINE + format_secret(secret))
                 if moved is not None:
                     self._remove(moved, XML, VALUE)
                 undo.pop_all()
@@ -196,6 +203,14 @@ class Secrets:
     def _path(self, secret: SecretDefinition, suffix: str) -> str:
         folder = self.fleeting if secret.ephemeral else self.lasting
         return os.path.join(folder, secret.uuid + suffix)
+
+    def unreadable(self, key: str) -> SecretDefinition | None:
+        """Return what stands for a secret whose file says nothing; None where there is no file."""
+        uuid = parse_uuid(key)
+        for folder in self._folders():
+            if uuid is not None and os.path.lexists(os.path.join(folder, uuid + XML)):
+                return SecretDefinition(uuid, folder == self.fleeting, True, None)
+        return None
 
     def undefine(self, secret: SecretDefinition) -> None:
         """Forget a secret and its value."""
@@ -243,6 +258,7 @@ class Secrets:
         self.store.require_writable("virSecretSetValue")
         self._require_private(os.path.dirname(self._path(secret, VALUE)), 0o700)
         with self._changing():
+            require_known_format(self.host, self._path(secret, XML))
             self._keep(self.find(secret.uuid), value)
 
     def _keep(self, secret: SecretDefinition, value: bytes, *, old: str | None = None) -> None:

@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storagectl.errors import (
+    ConfigUnsupported,
     InternalError,
     OperationDenied,
     ResourceBusy,
@@ -44,6 +45,11 @@ LAYOUTS = ".storagectl-layout"
 LOCK_WAIT_S = 30.0
 LOCK_POLL_S = 0.02
 CONTROLS = "[\x00-\x09\x0b-\x1f\x7f-\x9f]"
+# What files of ours are written in.  It is raised when a program that ignores what it does not
+# know would do harm with them.
+FORMAT = 1
+FORMAT_LINE = f'<?storagectl format="{FORMAT}"?>\n'
+FORMAT_OF = re.compile(rb'<\?storagectl\s+format="(\d{1,9})"\s*\?>')
 NOTICE = """\
 <!--
 Written by storagectl, which replaces this file: change it with
@@ -107,9 +113,20 @@ class Store:
         """Return the persistent definition of a pool, None where it has none."""
         return self._read(self.config, name)
 
-    def marker(self, name: str) -> Pool | None:
-        """Return the definition that a pool was started with, None where it was not."""
-        return self._read(self.markers, name)
+    def marker(self, name: str, otherwise: Pool | None = None) -> Pool | None:
+        """Return the definition that a pool was started with, None where it was not.
+
+        What can't be read is taken for `otherwise`: that it was started is known all the same.
+        """
+        try:
+            return self.read(self.markers, name)
+        except Unusable as error:
+            warn(error.detail)
+        except SystemFailure as error:
+            if otherwise is None:
+                raise
+            warn(error.detail)
+        return otherwise
 
     def definition_path(self, name: str) -> str:
         """Return where the definition of a pool is kept."""
@@ -148,6 +165,11 @@ class Store:
             )
         return pool
 
+    def require_known_format(self, name: str) -> None:
+        """Raise ConfigUnsupported where a newer program has written a file of the pool."""
+        for folder in (self.config, self.markers):
+            require_known_format(self.host, os.path.join(folder, name + SUFFIX))
+
     def define(self, pool: Pool, *, autostart: bool = False) -> None:
         """Write a persistent definition; a new pool is started at boot only with `autostart`.
 
@@ -174,6 +196,23 @@ class Store:
             self.set_autostart(name, False)
             self.keep_identities(name, {})
             undo.pop_all()
+
+    def is_unreadable(self, name: str) -> bool:
+        """Tell whether a file of a pool is there, and is no definition of it."""
+        try:
+            self.read(self.config, name)
+            self.read(self.markers, name)
+        except (Unusable, SystemFailure):
+            return True
+        return False
+
+    def discard(self, name: str) -> None:
+        """Remove the files of a pool, whatever they are."""
+        self.host.remove(self.definition_path(name), missing_ok=True)
+        self.host.sync_folder(self.config)
+        self.mark_stopped(name)
+        self.set_autostart(name, False)
+        self.keep_identities(name, {})
 
     def is_autostarted(self, name: str) -> bool:
         """Tell whether a pool is started at boot."""
@@ -239,7 +278,9 @@ class Store:
 
         self.make_folders(folder)
         notice = NOTICE.format(name=pool.name.replace("--", "- -"))
-        self.host.write_atomic(os.path.join(folder, pool.name + SUFFIX), notice + format_pool(pool))
+        path = os.path.join(folder, pool.name + SUFFIX)
+        require_known_format(self.host, path)
+        self.host.write_atomic(path, notice + FORMAT_LINE + format_pool(pool))
 
     @contextlib.contextmanager
     def filling(self, pool: str, volume: str) -> Iterator[None]:
@@ -369,6 +410,21 @@ class Store:
                         hint=f"waited {limit_s:g} s, see time-limits.lock of config.toml",
                     )
             time.sleep(LOCK_POLL_S)
+
+
+def require_known_format(host: Host, path: str) -> None:
+    """Raise ConfigUnsupported where a newer program has written a file: it is kept as it is.
+
+    It may be read: what is not known is ignored, as in any definition.
+    """
+    try:
+        found = FORMAT_OF.search(host.read_file(path))
+    except (OSError, ValueError):
+        return
+    if found and int(found[1]) > FORMAT:
+        raise ConfigUnsupported(
+            f"'{path}' has format {int(found[1])}, of a newer storagectl; this one knows {FORMAT}"
+        )
 
 
 @lru_cache(maxsize=64)

@@ -211,7 +211,7 @@ class Volumes:
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
         self.pools.store.require_writable("virStorageVolCreateXMLFrom")
-        with self._holding(source), self.pools.using(pool) as entry:
+        with self._holding(source, reading=True), self.pools.using(pool) as entry:
             volume.capacity = max(volume.capacity, source.volume.capacity)
             if not volume.allocation_given:
                 volume.allocation = volume.capacity
@@ -267,6 +267,7 @@ class Volumes:
         )
 
     def _prepare(self, entry: Entry, volume: Volume, operation: str) -> Backend:
+        self.pools.store.require_known_format(entry.name)
         entry.require_active()
         backends.require(entry.backend, operation)
         require_plain_name(volume.name)
@@ -282,12 +283,14 @@ class Volumes:
         return backend
 
     @contextlib.contextmanager
-    def _holding(self, found: Found) -> Iterator[Entry]:
+    def _holding(self, found: Found, *, reading: bool = False) -> Iterator[Entry]:
         """Hold the pool of a volume for work on it.
 
         Raises: PoolInactive, PoolNotFound, and VolumeNotFound where it is another pool by now.
         """
         with self.pools.using(found.entry.name) as entry:
+            if not reading:
+                self.pools.store.require_known_format(entry.name)
             entry.require_active()
             if entry.pool != found.entry.pool:
                 raise no_such_volume(found.volume)
@@ -533,7 +536,7 @@ class Volumes:
         """
         self.pools.store.require_writable("virStorageVolDownload")
         mover = self.host.mover(mover)
-        with self._holding(found), self._opened(found, write=False) as fd:
+        with self._holding(found, reading=True), self._opened(found, write=False) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
             if offset > size and found.volume.type == "block":
                 raise InvalidArgument(f"offset {offset} is past the end of '{found.volume.path}'")

@@ -197,10 +197,13 @@ def secret_undefine(session: Session, secret: str, if_exists: bool) -> None:
     try:
         found = secrets.find(secret)
     except SecretNotFound:
-        if not if_exists:
+        broken = secrets.unreadable(secret)
+        if broken is None and not if_exists:
             raise
-        session.done(f"Secret {secret} does not exist: nothing to delete", "nothing")
-        return
+        if broken is None:
+            session.done(f"Secret {secret} does not exist: nothing to delete", "nothing")
+            return
+        found = broken
     secrets.undefine(found)
     session.done(
         f"Secret {secret} deleted", "deleted", secret=lambda: session.facts.of_secret(found)

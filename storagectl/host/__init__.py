@@ -124,6 +124,9 @@ UDEV_PATIENCE_S = 10.0
 LEASE_WAIT_S = 60.0
 LEASE_POLL_S = 0.005
 
+# Of a definition, in bytes.
+LARGEST_FILE = 10 << 20
+
 STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
 
@@ -416,8 +419,23 @@ class Host:
             return stream.read()
 
     def read_file(self, path: str) -> bytes:
-        """Return the content of a file of ours.  Raises: OSError."""
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        """Return the content of a file of ours.  Raises: OSError.
+
+        Nothing is waited for, and nothing without end is read: a pipe or a device is none, nor is
+        what others than its owner and root may have written.
+        """
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            if status.st_size > LARGEST_FILE:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            if status.st_mode & stat.S_IWOTH or status.st_uid not in (0, os.geteuid()):
+                mode = stat.S_IMODE(status.st_mode)
+                raise OSError(
+                    errno.EPERM,
+                    f"others may have written it (owner {status.st_uid}, mode {mode:04o})",
+                )
             return stream.read()
 
     def list_folder(self, path: str) -> list[str]:
