@@ -35,7 +35,7 @@ from storagectl.host import (
     open_file,
     system_errors,
 )
-from storagectl.model import Encryption, Permissions, Volume
+from storagectl.model import BackingStore, Encryption, Permissions, Volume
 from storagectl.tools import qemu_img
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def create(
             check_image(host, target, volume, metadata=metadata)
 
             def make() -> None:
-                with staged_file(host, volume, path, as_owner) as staged:
+                with image_file(host, volume, path, volume.backing, as_owner) as staged:
                     create_image(host, volume, staged, path, metadata=metadata, key=key)
 
             patiently(make)
@@ -144,7 +144,11 @@ def create_from(
         check_image(host, target, volume, metadata=metadata, source=source)
 
         def make() -> None:
-            with staged_file(host, volume, path, as_owner) as staged, unshortened(host, source):
+            backing = source.backing if volume.keeps_backing else None
+            with (
+                image_file(host, volume, path, backing, as_owner) as staged,
+                unshortened(host, source),
+            ):
                 image = volume.replace(
                     type="file", path=staged, capacity=source.capacity, backing=None
                 )
@@ -253,6 +257,23 @@ def staged_file(host: Host, volume: Volume, path: str, as_owner: bool) -> Iterat
         raise
     except OSError as error:
         raise SystemFailure(f"Failed to create file '{path}': {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def image_file(
+    host: Host, volume: Volume, path: str, backing: BackingStore | None, as_owner: bool
+) -> Iterator[str]:
+    """Give what `staged_file` does by a name that leads qemu-img to no other file.
+
+    Who may write to the folder could put a link in its place.  Only where the backing store is
+    beside the image it has to be called what it is, for qemu-img looks there.
+    """
+    with staged_file(host, volume, path, as_owner) as staged:
+        if backing is not None and not os.path.isabs(backing.path):
+            yield staged
+            return
+        with host.open_staged(staged) as fd, host.lent(fd, staged) as place:
+            yield place
 
 
 @contextlib.contextmanager
@@ -397,12 +418,17 @@ def run(
 
 @contextlib.contextmanager
 def shown_as(hidden: str, name: str) -> Iterator[None]:
-    """Have errors name what is made by its own name, not by the one it has until it is complete."""
+    """Have errors name what is made by its own name, not by the one it has until it is complete.
+
+    That qemu-img can't delete the file, as it tries to, is no error: we do.
+    """
     try:
         yield
     except ToolFailed as error:
         shown = [word.replace(hidden, name) for word in error.argv]
-        raise ToolFailed(shown, error.status, error.stderr.replace(hidden, name)) from error
+        kept = f"qemu-img: Error when deleting file {hidden}: Operation not permitted\n"
+        said = error.stderr.replace(kept, "").replace(hidden, name)
+        raise ToolFailed(shown, error.status, said) from error
     except StorageError as error:
         error.detail = error.detail.replace(hidden, name)
         raise

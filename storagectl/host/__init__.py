@@ -749,9 +749,11 @@ class Host:
 
     @contextlib.contextmanager
     def open_staged(self, path: str) -> Iterator[int]:
-        """Open a file that `staged` has made, for writing."""
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        """Open a file that `staged` has made, for writing; not one that has another name too."""
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if os.fstat(fd).st_nlink != 1:
+                raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
             yield fd
         finally:
             os.close(fd)
