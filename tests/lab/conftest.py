@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import devices
 import pytest
 
+from storagectl.host import TEST_DEVICES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Elsewhere there is nothing to collect, so nothing is skipped either.
 collect_ignore_glob = [] if devices.IN_GUEST else ["test_*"]
+# all but the guest's own disk
+PERMITTED = "/dev/loop*:/dev/sd*:/dev/vd[b-z]*:/dev/nvme*:/dev/mapper/*:/dev/dm-*:/dev/md*"
+if devices.IN_GUEST:
+    os.environ.setdefault(TEST_DEVICES, PERMITTED)
 if os.environ.get("LAB_REBOOTS", "0") == "0":
     collect_ignore_glob.append("test_reboot.py")
 
