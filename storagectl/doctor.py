@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.backends.troubles import ERROR, WARNING, Trouble, edit, of_device, own
-from storagectl.errors import OperationFailed, StorageError, ToolMissing
+from storagectl.errors import OperationFailed, OperationInvalid, StorageError, ToolMissing
 from storagectl.host import is_staged, locked_by_others
 from storagectl.packages import everywhere, install
 from storagectl.pools import Entry, no_such_pool, require_absolute
@@ -161,7 +161,8 @@ def of_pool(pools: Pools, entry: Entry) -> Iterator[Trouble]:
     yield from needed
     if any(trouble.code == "needs-root" for trouble in needed):
         return
-    found: list[Trouble] = []
+    found: list[Trouble] = list(_of_identity(pools, entry))
+    yield from found
     try:
         for trouble in backend.troubles(active=entry.active):
             found.append(trouble)
@@ -176,6 +177,20 @@ def of_pool(pools: Pools, entry: Entry) -> Iterator[Trouble]:
         if not needed and not found:
             command = own("pool-refresh" if entry.active else "pool-start", entry.name)
             yield Trouble(ERROR, "not-readable", words(error), command, mends=False)
+
+
+def _of_identity(pools: Pools, entry: Entry) -> Iterator[Trouble]:
+    """Yield that a pool which is to be started has another device than it was defined with."""
+    from storagectl import identities
+
+    try:
+        if not entry.active:
+            identities.require_same(pools.store, entry.backend)
+    except OperationInvalid as error:
+        command = ("lsblk", "--output", "NAME,SIZE,TYPE,WWN,SERIAL,UUID")
+        yield Trouble(ERROR, "device-changed", error.detail, command, mends=False)
+    except StorageError:
+        return  # what cannot be asked is found out below
 
 
 def _name(entry: Entry) -> str:

@@ -229,8 +229,9 @@ def user_of_device(folder: str) -> str | None:
     for process, text in system.namespaces():
         for mount in blockdev.parse_mountinfo(text):
             if mount.device == number or source_number(mount.source) in numbers:
-                place = f" in the mount namespace of {process}" if process else ""
-                return f"mounted on {mount.target}{place}"
+                return f"mounted on {mount.target}" + (
+                    f"{system.NAMESPACE}{process}" if process else ""
+                )
     for swap in swaps():
         if same_device(swap, number):
             return "used as swap"

@@ -218,6 +218,7 @@ class Disk(Backend):
                 f"Failed to open storage volume with path '{device}': No such file or directory"
             )
         devices.require_unused(self.host, device)
+        devices.require_no_group(self.host, device)
         devices.clear_edges(self.host, device)
         self.host.try_change(blockdev.reread(device))
         devices.settle(self.host)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from storagectl.host import Host
 
+NAMESPACE = " in the mount namespace of "
 PLACES = ("/", "/usr", "/boot", "/boot/efi", "/efi", "/var")
 
 # EFI system, BIOS boot and PReP partitions, which need not be mounted.

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import devices
+from storagectl.backends import devices, system
 from storagectl.errors import (
     OperationFailed,
     OperationInvalid,
@@ -166,7 +166,7 @@ def of_file_system(pool: FileSystem) -> Iterator[Trouble]:
             devices.require_unused(pool.host, device)
     except ResourceBusy as busy:
         user = busy.detail.partition(" is in use: ")[2]
-        mounted = user.removeprefix("mounted on ")
+        mounted = user.removeprefix("mounted on ") if system.NAMESPACE not in user else user
         command = ("umount", mounted) if mounted != user else ("lsblk", device)
         severity = WARNING if mounted != user else ERROR
         yield Trouble(severity, "device-in-use", busy.detail, command, mends=mounted != user)
