@@ -46,7 +46,7 @@ class Trap(Shell):
                 for path in sorted(glob.glob(f"{self.root}/etc/**/*.*", recursive=True))
             },
             "block devices": run("lsblk", "-n", "-o", "NAME,MAJ:MIN,SIZE,TYPE,MOUNTPOINTS"),
-            "groups": run("vgs", "--foreign", "-o", "vg_uuid,vg_seqno,pv_name,lv_uuid"),
+            "groups": run("vgs", "--foreign", "-o", "vg_uuid,vg_seqno,pv_name"),
             "content": {device: digest(device) for device in lost},
         }  # fmt: skip
 
@@ -64,10 +64,9 @@ class Trap(Shell):
     def never_built(
         self, device: str, lost: tuple[str, ...], saying: str, kinds: str = "fs disk logical"
     ) -> None:
-        """Pools of these types are not built on a device, whatever the flags."""
+        """Pools of these types are not built on a device, even where that is forced."""
         for kind in kinds.split():
             self.define(kind, device)
-            self.refused("pool-build", "p", "--no-overwrite", lost=lost)
             self.refused("pool-build", "p", "--overwrite", lost=lost, saying=saying)
             if kind == "disk":
                 self.refused("pool-delete", "p", lost=lost, saying=saying)

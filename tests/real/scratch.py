@@ -267,8 +267,7 @@ def volume_groups(given: list[str]) -> list[str]:
     """Return the volume groups on some devices, with what is in them."""
     if not shutil.which("vgs"):
         return []
-    fields = "pv_name,vg_uuid,vg_seqno,lv_uuid,lv_attr"
-    rows = run("vgs", "--noheadings", "--options", fields, check=False).splitlines()
+    rows = run("vgs", "--noheadings", "--options", "pv_name,vg_uuid,vg_seqno").splitlines()
     return sorted(row for row in rows if any(device in row for device in given))
 
 
