@@ -139,16 +139,17 @@ def require_unused(host: Host, device: str) -> None:
         if user:
             node = device if place == folder else f"/dev/{node_name(place)}"
             raise ResourceBusy(f"device '{node}' is in use: {user}")
+    nodes = dict.fromkeys([device, *(f"/dev/{node_name(place)}" for place in places)])
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            who = ", ".join(openers(device))
+            who = ", ".join(dict.fromkeys(user for node in nodes for user in openers_now(node)))
             raise ResourceBusy(
                 f"device '{device}' is in use" + (f": {who}" if who else "")
             ) from error
         raise SystemFailure(f"cannot open '{device}': {error.strerror}") from error
-    users = ", ".join(writers([device, *(f"/dev/{node_name(place)}" for place in places)]))
+    users = ", ".join(writers(list(nodes)))
     if users:
         raise ResourceBusy(f"device '{device}' is in use: {users}")
     system.require_not_for_boot(host, device)
@@ -285,15 +286,20 @@ def mapped_files(folder: str) -> Iterator[str]:
 
 
 def openers(path: str) -> list[str]:
-    """Return the processes that have a file or block device open, in words.
+    """Return the processes that have a file or block device open, in words."""
+    return lasting(lambda: openers_now(path))
 
-    Who only looks, such as a list or udev, has soon closed it and does not count.
+
+def lasting(look: Callable[[], list[str]]) -> list[str]:
+    """Return the processes that are seen again and again.
+
+    Who only looks, such as a list or udev, has soon closed what it looked at, and does not count.
     """
     deadline = time.monotonic() + LOOK_S
-    found = openers_now(path)
+    found = look()
     while found and time.monotonic() < deadline:
         time.sleep(LOOK_POLL_S)
-        still = openers_now(path)
+        still = look()
         found = [process for process in found if process in still]
     return found
 
@@ -321,7 +327,15 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def writers(paths: list[str]) -> list[str]:
-    """Return the processes that have one of some files or block devices open for writing."""
+    """Return the processes that have one of some files or block devices open for writing.
+
+    Those are parted's as well that only shows the partitions, but not for long.
+    """
+    return lasting(lambda: writers_now(paths))
+
+
+def writers_now(paths: list[str]) -> list[str]:
+    """Return the processes that have one of some files or devices open for writing now."""
     wanted = {identity(path) for path in paths} - {None}
     found = []
     for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
