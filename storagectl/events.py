@@ -55,7 +55,7 @@ class Events:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.folder = os.path.join(store.run, "events")
+        self.folder = f"{store.run}/events"
 
     def tell(self, pool: Pool, detail: str) -> None:
         """Tell all who listen.  One that does not read misses it, and no change waits for it."""

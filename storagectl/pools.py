@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from storagectl import backends, events
@@ -29,7 +29,7 @@ from storagectl.pooltypes import HOST, POOL_TYPES
 from storagectl.store import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from storagectl.backends import Backend, PoolState
     from storagectl.host import Host
@@ -44,12 +44,22 @@ class Entry:
     """A pool as it stands: defined, started, or both."""
 
     def __init__(
-        self, host: Host, config: Pool | None, marker: Pool | None, autostart: bool
+        self,
+        host: Host,
+        config: Pool | None,
+        marker: Pool | None,
+        autostart: bool | Callable[[], bool],
     ) -> None:
+        """Where `autostart` is a function, that tells it when it is asked for."""
         self.host = host
         self.config = config
         self.marker = marker
-        self.autostart = autostart
+        self._autostart = autostart
+
+    @cached_property
+    def autostart(self) -> bool:
+        """Whether the pool is started at boot."""
+        return self._autostart() if callable(self._autostart) else self._autostart
 
     @property
     def pool(self) -> Pool:
@@ -165,7 +175,7 @@ class Pools:
                 warn(f"{path}: pool '{name}' has the same UUID {entry.pool.uuid}")
         return found
 
-    def _entry(self, name: str, autostart: bool) -> Entry | None:
+    def _entry(self, name: str, autostart: bool | Callable[[], bool]) -> Entry | None:
         config = self.store.definition(name)
         marker = self.store.marker(name, config)
         entry = Entry(self.host, config, marker, autostart)
@@ -175,7 +185,7 @@ class Pools:
         """Return the pool of that name."""
         if "/" in name or "\0" in name:
             return None
-        return self._entry(name, self.store.is_autostarted(name))
+        return self._entry(name, partial(self.store.is_autostarted, name))
 
     def by_uuid(self, uuid: str) -> Entry | None:
         """Return the pool of that UUID.  Raises: OperationInvalid where several have it."""

@@ -86,10 +86,10 @@ class Store:
         self.host = host
         self.readonly = readonly
         self.config, self.run = folders(root, system=system)
-        self.autostart = os.path.join(self.config, "autostart")
-        self.devices = os.path.join(self.config, "devices")
-        self.markers = os.path.join(self.run, "storage")
-        self.locks = os.path.join(self.run, "lock")
+        self.autostart = f"{self.config}/autostart"
+        self.devices = f"{self.config}/devices"
+        self.markers = f"{self.run}/storage"
+        self.locks = f"{self.run}/lock"
         self.touched: set[str] = set()
         """The pools that were to be changed or worked on, by name."""
 
@@ -144,7 +144,7 @@ class Store:
 
         Raises: Unusable for a document that is no definition of that pool, SystemFailure.
         """
-        path = os.path.join(folder, name + SUFFIX)
+        path = f"{folder}/{name}{SUFFIX}"
         try:
             pool = parsed(self.host.read_file(path)).replace()
         except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -253,8 +253,10 @@ class Volumes:
 
     def give(self, pool: str, volume: Volume, wanted: Permissions) -> None:
         """Let a new volume have another owner, group or mode than its definition says."""
+        if not wanted:
+            return
         entry = self.pools.find(pool)
-        if wanted and not entry.backend.own_permissions:
+        if not entry.backend.own_permissions:
             raise OperationUnsupported(
                 f"a volume of a pool of type '{entry.pool.type}' has no owner and mode of its own"
             )

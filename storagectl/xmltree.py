@@ -83,16 +83,23 @@ class Node:
         """Return the child elements with this tag; '*' matches any."""
         return [child for child in self.children if tag in (child.tag, "*")]
 
+    def each(self, path: str) -> Iterator[Node]:
+        """Yield the elements at a path like 'source/device' of tags without a namespace."""
+        tag, _, below = path.partition("/")
+        for child in self.content:
+            if isinstance(child, Node) and (child.tag == tag or tag == "*"):
+                if below:
+                    yield from child.each(below)
+                else:
+                    yield child
+
     def findall(self, path: str) -> list[Node]:
-        """Return the elements at a path like 'source/device' of tags without a namespace."""
-        found = [self]
-        for tag in path.split("/"):
-            found = [child for node in found for child in node.named(tag)]
-        return found
+        """Return the elements at a path."""
+        return list(self.each(path))
 
     def find(self, path: str) -> Node | None:
         """Return the first element at a path, None where there is none."""
-        return next(iter(self.findall(path)), None)
+        return next(self.each(path), None)
 
     def text_of(self, path: str) -> str | None:
         """Return the text of the first match of 'a/b' or 'a/b/@c', None where empty.

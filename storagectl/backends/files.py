@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import time
 from typing import TYPE_CHECKING
 
 from storagectl.backends import images
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     PassphraseOf = Callable[[Encryption], bytes] | None
 
 VOLUME_MODE = 0o600
+SWEPT_S = 60.0
 # libvirt's number of the format that has no other name in its messages.
 LUKS2 = 3
 CREATE_TRIES = 10
@@ -245,7 +248,7 @@ def free_path(target: str, volume: Volume) -> str:
 @contextlib.contextmanager
 def staged_file(host: Host, volume: Volume, path: str, as_owner: bool) -> Iterator[str]:
     """Give a hidden file that becomes the volume, with its owner and mode, at the end."""
-    host.sweep(os.path.dirname(path))
+    sweep(host, os.path.dirname(path))
     try:
         with (
             creating(volume, path, as_owner=as_owner),
@@ -257,6 +260,14 @@ def staged_file(host: Host, volume: Volume, path: str, as_owner: bool) -> Iterat
         raise
     except OSError as error:
         raise SystemFailure(f"Failed to create file '{path}': {error.strerror}") from error
+
+
+def sweep(host: Host, folder: str) -> None:
+    """Remove what killed processes left, unless that was done just now for another new volume."""
+    now = time.monotonic()
+    if now - host.swept.get(folder, -math.inf) > SWEPT_S:
+        host.swept[folder] = now
+        host.sweep(folder)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -261,6 +262,39 @@ class Command(click.Command):
     lenient = False
     changes = False
 
+    @cached_property
+    def own(self) -> dict[str, Flag | Value]:
+        """The command's own options by their names, in declared order."""
+        return {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
+
+    @cached_property
+    def options(self) -> dict[str, Flag | Value]:
+        """All options by their names."""
+        return COMMON | self.own
+
+    @cached_property
+    def by_place(self) -> list[tuple[str, Value]]:
+        """The options that values without a name are for, in their order."""
+        return [
+            (name, option)
+            for name, option in self.options.items()
+            if isinstance(option, Value) and not option.named_only
+        ]
+
+    @cached_property
+    def required(self) -> list[str]:
+        """The names of the options that must be given."""
+        return [name for name, option in self.options.items() if option.required]
+
+    @cached_property
+    def unset(self) -> dict[str, Any]:
+        """What the function gets for options that are not given."""
+        return {
+            param.name: False if isinstance(param, Flag) else () if param.multiple else None
+            for param in self.own.values()
+            if param.expose_value and param.name is not None
+        }
+
     def run(self, settings: Settings, named: Sequence[str]) -> bool:
         """Run with arguments that `named` has read.  Returns: whether it succeeded."""
         from storagectl.commands.session import Session
@@ -325,22 +359,13 @@ class Command(click.Command):
 
     def values(self, named: Sequence[str]) -> dict[str, Any]:
         """Return the value of every option, by the name that the function has for it."""
-        values: dict[str, Any] = {}
-        by_option: dict[str, Option] = {}
-        for param in self.params:
-            assert isinstance(param, Flag | Value)
-            assert param.name is not None
-            if not param.expose_value:
-                continue
-            by_option[option_name(param)] = param
-            values[param.name] = (
-                False if isinstance(param, Flag) else () if param.multiple else None
-            )
+        by_option, values = self.own, dict(self.unset)
         for word in named:
             name, _, text = word.removeprefix("--").partition("=")
-            if name in (DRY_RUN, *COMMON) and name not in by_option:
+            param = by_option.get(name)
+            if param is None or not param.expose_value:
+                assert name in (DRY_RUN, *COMMON)
                 continue
-            param = by_option[name]
             assert param.name is not None
             if isinstance(param, Flag):
                 values[param.name] = True
@@ -381,11 +406,12 @@ class Command(click.Command):
 
     def check_values(self, named: Sequence[str]) -> None:
         """Raise ClientError for a value that its option never takes."""
-        options = {option_name(p): p for p in self.params if isinstance(p, Value)}
         for word in named:
             name, equals, text = word.removeprefix("--").partition("=")
             if equals:
-                options[name].check(text)
+                option = self.own[name]
+                assert isinstance(option, Value)
+                option.check(text)
 
     def named(self, args: Iterable[str]) -> list[str]:
         """Return the arguments with every value named (`--pool=d1`); one may be `--help`.
@@ -395,8 +421,7 @@ class Command(click.Command):
         Raises: UsageError in virsh's words.
         Source: libvirt 9.0.0 vshCommandParse and vshCmddefGetOption in tools/vsh.c.
         """
-        own = {option_name(p): p for p in self.params if isinstance(p, Flag | Value)}
-        options = COMMON | own
+        options = self.options
         given: list[str] = []
         seen: set[str] = set()
         rest = Words(args)
@@ -406,11 +431,7 @@ class Command(click.Command):
                 only_data = True
                 continue
             if only_data or not (word.startswith("--") and is_alphanumeric(word[2:3])):
-                name = next(
-                    (n for n, p in options.items()
-                     if isinstance(p, Value) and (n not in seen or p.rest) and not p.named_only),
-                    None,
-                )  # fmt: skip
+                name = next((n for n, p in self.by_place if n not in seen or p.rest), None)
                 if name is None and self.lenient:
                     continue
                 if name is None:
@@ -448,7 +469,7 @@ class Command(click.Command):
                 given.append(f"--{name}={data}")
         if "help" in seen:
             return given
-        missing = [name for name, option in options.items() if option.required and name not in seen]
+        missing = [name for name in self.required if name not in seen]
         if missing:
             raise UsageError(
                 *(f"command '{self.name}' requires <{name}> option" for name in missing)
@@ -466,6 +487,7 @@ class Call(Row):
         return self.command.run(settings, self.named)
 
 
+@cache
 def find(name: str) -> Command | None:
     """Return a command by its name, imported now; None where there is none."""
     info = COMMANDS.get(name)

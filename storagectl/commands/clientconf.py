@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storagectl.errors import ConfigFileError, InternalError, SystemFailure
+from storagectl.host import content
 
 if TYPE_CHECKING:
     from storagectl.commands.virconf import Settings
@@ -27,22 +28,24 @@ def path() -> str:
 def settings() -> Settings:
     """Return what the file says, nothing where none is to be seen.  Raises: StorageError."""
     file = path()
-    if not os.path.exists(file):
-        return {}
     try:
-        with open(file, "rb", buffering=0) as stream:
-            text = stream.read().decode("utf-8", "surrogateescape")
+        document = content(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except OSError as error:
+        if not os.path.exists(file):
+            return {}
         raise SystemFailure(f"Failed to open file '{file}': {error.strerror}") from error
-    return read(file, text)
+    return read(file, document)
 
 
 @lru_cache(maxsize=1)
-def read(file: str, text: str) -> Settings:
+def read(file: str, document: bytes) -> Settings:
     """Return what a file with this text says: looked at each time, and understood once.
 
     As it is installed it has comments only.
     """
+    text = document.decode("utf-8", "surrogateescape")
     lines = map(str.strip, text.splitlines())
     if all(not line or line.startswith("#") for line in lines):
         return {}

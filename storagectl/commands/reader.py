@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+# What is anything else in a text than a part of a word, or a blank between two.
+SPECIAL = frozenset("\\'\"\t;\n#")
+
+
 def read(words: Iterable[str | None]) -> list[Call]:
     """Return the commands that words make up; None stands between two of them.
 
@@ -50,6 +54,9 @@ def split(text: str) -> Iterator[str | None]:
     Raises: UsageError, after the words before what is wrong.
     Source: seen with virsh 9.0.0, which lets a single quote end with the text.
     """
+    if SPECIAL.isdisjoint(text):
+        yield from filter(None, text.split(" "))
+        return
     word: str | None = None
     quote = ""
     position = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class Settings:
         self.planner: Planner | None = None
         self.interactive = False
         self.ended = False
+        self.swept: dict[str, float] = {}  # as `Host` has it
         self.failure = 1  # the exit status of a command that does not succeed
         self.config: Config | None = None  # as just read, for the command that runs next
 
@@ -102,6 +104,7 @@ class Session:
         self._open_log()
         self.host = self._planner() if self.dry_run else Host(*self._host_settings())
         self.host.warn = warn
+        self.host.swept = settings.swept
         if self.verbose:
             self.host.heed = output.echo
         store = Store(self.host, settings.root, system=self.system, readonly=settings.readonly)
@@ -280,10 +283,13 @@ class Session:
 def read_line(ends: bytes) -> bytes | None:
     """Return what stdin has up to one of these bytes, None at its end.
 
-    Byte by byte: what follows is for whoever reads next, the shell, a command or a tool.
+    Byte by byte, but in a file, where one can go back: what follows is for whoever reads
+    next, the shell, a command or a tool.
     """
     line = bytearray()
     stdin = sys.stdin.fileno()
+    if stat.S_ISREG(os.fstat(stdin).st_mode):
+        return read_line_of_file(stdin, ends)
     while byte := os.read(stdin, 1):
         if byte in ends:
             return bytes(line)
@@ -291,6 +297,22 @@ def read_line(ends: bytes) -> bytes | None:
     return bytes(line) or None
 
 
+def read_line_of_file(fd: int, ends: bytes) -> bytes | None:
+    """Return what a file has up to one of these bytes, None at its end; go on behind that byte."""
+    start = os.lseek(fd, 0, os.SEEK_CUR)
+    line = b""
+    while chunk := os.pread(fd, CHUNK, start + len(line)):
+        line += chunk
+        places = [place for end in ends if (place := line.find(end)) >= 0]
+        if places:
+            line = line[: min(places)]
+            os.lseek(fd, start + len(line) + 1, os.SEEK_SET)
+            return line
+    os.lseek(fd, start + len(line), os.SEEK_SET)
+    return line or None
+
+
+CHUNK = 512
 MAX_FILE = 10 << 20
 
 

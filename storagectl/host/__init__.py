@@ -114,6 +114,7 @@ NOREPLACE = 1
 # Source: linux/prctl.h.
 PR_SET_DUMPABLE = 4
 
+READ_SIZE = 1 << 16
 FLOCK = "hhqqi4x"
 # Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
@@ -162,6 +163,8 @@ class Host:
         self.limits = limits or {}
         self.tool_path = tool_path
         self.silent: set[str] = set()
+        # folders, and when each was swept, by time.monotonic()
+        self.swept: dict[str, float] = {}
         self.inherited: set[int] = set()
         self.heed: Callable[[list[str]], None] | None = None
         """heed(argv): told of each command before it runs."""
@@ -405,10 +408,12 @@ class Host:
 
     def mounts(self) -> str:
         """Return what is mounted, as /proc/self/mountinfo tells it; stray bytes are surrogates."""
-        from storagectl.host.mounts import mounts
+        from storagectl.host.mounts import PATH, mounts
 
-        with system_errors("cannot read '/proc/self/mountinfo'"):
+        try:
             return mounts()
+        except OSError as error:
+            raise SystemFailure(f"cannot read '{PATH}': {error.strerror}") from error
 
     def read_text(self, path: str) -> str:
         """Return the content of a file of the kernel's; stray bytes are surrogates."""
@@ -424,8 +429,9 @@ class Host:
         Nothing is waited for, and nothing without end is read: a pipe or a device is none, nor is
         what others than its owner and root may have written.
         """
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as stream:
-            status = os.fstat(stream.fileno())
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
             if status.st_size > LARGEST_FILE:
@@ -436,7 +442,9 @@ class Host:
                     errno.EPERM,
                     f"others may have written it (owner {status.st_uid}, mode {mode:04o})",
                 )
-            return stream.read()
+            return rest_of(fd)
+        finally:
+            os.close(fd)
 
     def list_folder(self, path: str) -> list[str]:
         """Return the names in a folder of ours.  Raises: OSError."""
@@ -1052,6 +1060,23 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(own_group)
         os.setgroups(groups)
+
+
+def content(path: str) -> bytes:
+    """Return the content of a file; a pipe that nobody writes to has none.  Raises: OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return rest_of(fd)
+    finally:
+        os.close(fd)
+
+
+def rest_of(fd: int) -> bytes:
+    """Return what is left of a file to read."""
+    found = b""
+    while part := os.read(fd, READ_SIZE):
+        found += part
+    return found
 
 
 @lru_cache(maxsize=1)
