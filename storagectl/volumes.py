@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from storagectl import backends, events
 from storagectl.errors import (
@@ -35,6 +35,7 @@ from storagectl.host import system_errors
 from storagectl.model import BackingStore, Permissions, Volume
 from storagectl.pools import typed
 from storagectl.pooltypes import POOL_TYPES
+from storagectl.record import Row
 from storagectl.store import warn
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ WIPE_ALGORITHMS = (
 )  # fmt: skip
 
 
-class Found(NamedTuple):
+class Found(Row):
     """A volume and the pool that has it."""
 
     entry: Entry
@@ -68,12 +69,17 @@ class Volumes:
 
     def all(self, key: str, *, details: bool) -> list[Volume]:
         """Return the volumes of a running pool, sorted as virsh sorts them."""
+        found = self.each(key, details=details)
+        return sorted(found, key=lambda volume: (volume.name.lower(), volume.name))
+
+    def each(self, key: str, *, details: bool) -> Iterator[Volume]:
+        """Return the volumes of a running pool, in no order and without keeping them."""
         entry = self.pools.find(key)
         entry.require_active()
         found = entry.backend.volumes(details=details)
-        if details:
-            found = (self._with_secret(Found(entry, volume)).volume for volume in found)
-        return sorted(found, key=lambda volume: (volume.name.lower(), volume.name))
+        if not details:
+            return found
+        return (self._with_secret(Found(entry, volume)).volume for volume in found)
 
     def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:
         """Return the volume of that name in `pool`, or of that key or path in any pool.

@@ -561,7 +561,8 @@ class FileSystem(Mounted):
 def listed(name: str) -> bool:
     """Tell whether a file is a volume by its name: unfinished ones of ours are not, nor,
     as in libvirt, names with control characters."""
-    return not is_staged(name) and all(character >= " " for character in name)
+    plain = name.isprintable() or all(character >= " " for character in name)
+    return plain and not is_staged(name)
 
 
 BACKENDS = {"dir": Directory, "fs": FileSystem}

@@ -8,13 +8,14 @@ import re
 import sys
 import time
 from functools import cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from storagectl.errors import UsageError
 from storagectl.units import pretty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
 # Categories of what is no character, and classes of what turns the writing direction.
@@ -23,6 +24,7 @@ REORDERING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 SOFT_HYPHEN = "\u00ad"
 # Vowels and final consonants of Korean, drawn into the letter in front of them.
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))
+ROWS = 1000  # of a table that are handled together
 
 
 # What is between tabs and line ends, and those.
@@ -190,27 +192,58 @@ def columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, quiet: bool) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: bool) -> str:
     """Return virsh's table: one space, the widest cell, two spaces; no trailing spaces.
 
     Source: libvirt 9.0.0 tools/vsh-table.c.
     """
-    rows = [[in_table(cell) for cell in row] for row in rows]
-    shown = rows if quiet else [header, *rows]
-    if not shown:
-        return ""
-    widths = [max(map(width, column)) for column in zip(*shown, strict=True)]
-    lines = [
-        "".join(
-            f" {cell}{' ' * (wide - width(cell) + 2)}"
-            for cell, wide in zip(row[:-1], widths[:-1], strict=True)
-        )
-        + f" {row[-1]}"
-        for row in shown
-    ]
+    return "".join(table_parts(header, rows, quiet=quiet))
+
+
+def table_parts(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: bool
+) -> Iterator[str]:
+    """Yield a table in parts of many lines, none of which is in memory longer than it takes."""
+    parts = [Part(rows) for rows in batches(rows)]
     if not quiet:
-        lines.insert(1, "-" * sum(wide + 3 for wide in widths))
-    return "\n".join(lines) + "\n"
+        parts.insert(0, Part([header]))
+    widths = [max(wide) for wide in zip(*(part.widths for part in parts), strict=True)]
+    for part in parts:
+        yield part.text(widths)
+        if not quiet and part is parts[0]:
+            yield "-" * sum(wide + 3 for wide in widths) + "\n"
+
+
+def batches(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    left = iter(rows)
+    while batch := list(islice(left, ROWS)):
+        yield batch
+
+
+class Part:
+    """Some rows of a table.  Where nothing in them is special they are not looked at one by one."""
+
+    def __init__(self, rows: Sequence[Sequence[str]]) -> None:
+        together = "".join(chain.from_iterable(rows))
+        self.special = not (together.isascii() and together.isprintable()) or "\\x" in together
+        self.rows = [tuple(map(in_table, row)) for row in rows] if self.special else rows
+        measure = width if self.special else len
+        self.widths = [max(map(measure, column)) for column in zip(*self.rows, strict=True)]
+
+    def text(self, widths: Sequence[int]) -> str:
+        """Return the rows as lines, with columns that wide."""
+        *before, _ = widths
+        if not self.special:
+            line = "".join(f" %-{wide + 2}s" for wide in before) + " %s\n"
+            return "".join([line % tuple(row) for row in self.rows])
+        return "".join(
+            "".join(
+                f" {cell}{' ' * (wide - width(cell) + 2)}"
+                for cell, wide in zip(row[:-1], before, strict=True)
+            )
+            + f" {row[-1]}\n"
+            for row in self.rows
+        )
 
 
 def labelled(label: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +12,10 @@ from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from storagectl.commands.session import Session
+    from storagectl.model import Volume
 
 
 def volume_options(words: str) -> Callable[[Any], Any]:
@@ -34,24 +36,29 @@ def volume_options(words: str) -> Callable[[Any], Any]:
 def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> None:
     exclusive(details=details, format=given["format"] is not None)
     shape = shape_of(session, "volumes", given)
-    found = session.volumes.all(pool, details=details or (shape is not None and shape.full))
-    if shape is not None:
-        entry = session.pools.find(pool)
-        left = shape.show((session.facts.of_volume(v, entry), v) for v in found)
-        if left is None:
-            return
-        found = left
-    size = str if given["bytes"] else output.size
-    if details:
-        header: tuple[str, ...] = ("Name", "Path", "Type", "Capacity", "Allocation")
-        rows: list[tuple[str, ...]] = [
-            (v.name, v.path, v.type, size(v.capacity), size(v.allocation)) for v in found
-        ]
+    found: Iterable[Volume] | None
+    if shape is None:
+        found = session.volumes.each(pool, details=details)
     else:
-        header = ("Name", "Path")
+        known = session.volumes.all(pool, details=details or shape.full)
+        entry = session.pools.find(pool)
+        found = shape.show((session.facts.of_volume(v, entry), v) for v in known)
+        if found is None:
+            return
+    # Of a million volumes no more is kept than is shown.
+    header: tuple[str, ...] = ("Name", "Path")
+    rows: list[tuple[str, ...]]
+    if details:
+        size = str if given["bytes"] else output.size
+        header += ("Type", "Capacity", "Allocation")
+        rows = [(v.name, v.path, v.type, size(v.capacity), size(v.allocation)) for v in found]
+    else:
         rows = [(v.name, v.path) for v in found]
-    quiet = session.quiet or given["no_header"]
-    output.write(output.table(header, rows, quiet=quiet))
+    if shape is None:
+        rows.sort(key=itemgetter(0))
+        rows.sort(key=lambda row: row[0].lower())
+    for part in output.table_parts(header, rows, quiet=session.quiet or given["no_header"]):
+        output.write(part)
 
 
 @command("vol-exists", "Tell whether there is a vol: the exit status is 0 or 1.")

@@ -16,7 +16,7 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 BATCH = 16
-SLOW_S = 0.001  # for each of a batch
+SLOW_S = 0.001  # for most of a batch: one may have had to wait for the processor
 THREADS = 32
 
 
@@ -32,9 +32,13 @@ def spread(
 
     left = iter(items)
     while batch := list(islice(left, BATCH)):
-        began = time.monotonic()
-        yield from [work(item) for item in batch]
-        if time.monotonic() - began > SLOW_S * len(batch):
+        slow = 0
+        for item in batch:
+            began = time.monotonic()
+            result = work(item)
+            slow += time.monotonic() - began > SLOW_S
+            yield result
+        if slow > len(batch) // 2:
             yield from by_threads(work, together, list(left))
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from inprocess import Answer, storagectl
@@ -16,6 +17,9 @@ from storagectl.facts import of_pool, of_secret, of_volume
 from storagectl.host import Host
 from storagectl.model import Pool, SecretDefinition, Volume
 from storagectl.pools import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SOURCES = Path(__file__).resolve().parents[2]
 SIZES = {"a": 5000, "B": 1 << 20, "c d": 3 << 30, "e{x}": 0}
@@ -263,13 +267,13 @@ def test_cheap_columns_need_no_look_at_the_volumes(
     from storagectl.volumes import Volumes
 
     asked = []
-    listed = Volumes.all
+    listed = Volumes.each
 
-    def spy(self: Volumes, key: str, *, details: bool) -> list[Volume]:
+    def spy(self: Volumes, key: str, *, details: bool) -> Iterator[Volume]:
         asked.append(details)
         return listed(self, key, details=details)
 
-    monkeypatch.setattr(Volumes, "all", spy)
+    monkeypatch.setattr(Volumes, "each", spy)
     run(root, "vol-list", "d", "--format", "name,path")
     run(root, "vol-list", "d", "--format", "name", "--sort", "capacity")
     run(root, "vol-list", "d", "--filter", "mode=0600")
