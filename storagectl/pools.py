@@ -155,10 +155,13 @@ class Pools:
         get into `unread`.
         """
         autostarted = self.store.autostarted()
+        defined, started = self.store.defined(), self.store.started()
         found = []
-        for name in self.store.names():
+        for name in defined | started:
             try:
-                entry = self._entry(name, name in autostarted)
+                entry = self._entry(
+                    name, name in autostarted, defined=name in defined, started=name in started
+                )
             except SystemFailure as error:
                 warn(f"ignoring pool '{name}': {error.detail}")
                 if unread is not None:
@@ -175,9 +178,17 @@ class Pools:
                 warn(f"{path}: pool '{name}' has the same UUID {entry.pool.uuid}")
         return found
 
-    def _entry(self, name: str, autostart: bool | Callable[[], bool]) -> Entry | None:
-        config = self.store.definition(name)
-        marker = self.store.marker(name, config)
+    def _entry(
+        self,
+        name: str,
+        autostart: bool | Callable[[], bool],
+        *,
+        defined: bool = True,
+        started: bool = True,
+    ) -> Entry | None:
+        """Return a pool that may be `defined` and may be `started`; None where it is neither."""
+        config = self.store.definition(name) if defined else None
+        marker = self.store.marker(name, config) if started else None
         entry = Entry(self.host, config, marker, autostart)
         return entry if entry.exists else None
 

@@ -84,6 +84,10 @@ def parse_uuid(text: str) -> str | None:
     Dashes and blanks may stand between any two bytes, or be left out.
     Source: libvirt 9.0.0 virUUIDParse.
     """
+    if len(text) == 36 and text[8] + text[13] + text[18] + text[23] == "----":
+        plain = text.replace("-", "")
+        if len(plain) == 32 and HEXADECIMAL.issuperset(plain):
+            return text.lower()
     rest = text.strip(BLANKS)
     digits = ""
     while len(digits) < 32:

@@ -48,8 +48,10 @@ class Record:
     def __init__(self, *values: Any, **named: Any) -> None:
         state = self.__dict__
         state.update(self._defaults)
-        state.update(zip(self._fields, values, strict=False))
-        state.update(named)
+        if values:
+            state.update(zip(self._fields, values, strict=False))
+        if named:
+            state.update(named)
         for name, make in self._factories.items():
             if name not in state:
                 state[name] = make()

@@ -103,7 +103,15 @@ class Store:
 
     def names(self) -> set[str]:
         """Return the names of all pools that have a definition or a marker."""
-        return names_in(self.config, self.host) | names_in(self.markers, self.host)
+        return self.defined() | self.started()
+
+    def defined(self) -> set[str]:
+        """Return the names of all pools that have a definition."""
+        return names_in(self.config, self.host)
+
+    def started(self) -> set[str]:
+        """Return the names of all pools that have a marker."""
+        return names_in(self.markers, self.host)
 
     def autostarted(self) -> set[str]:
         """Return the names of all pools that are started at boot."""

@@ -59,6 +59,8 @@ class Node:
     @property
     def text(self) -> str:
         """All text below this element, as XPath's string() gives it."""
+        if len(self.content) == 1 and isinstance(self.content[0], str):
+            return self.content[0]
         found: list[str] = []
         ahead: list[str | Node] = [self]
         while ahead:
@@ -81,7 +83,11 @@ class Node:
 
     def named(self, tag: str) -> list[Node]:
         """Return the child elements with this tag; '*' matches any."""
-        return [child for child in self.children if tag in (child.tag, "*")]
+        return [
+            child
+            for child in self.content
+            if isinstance(child, Node) and (child.tag == tag or tag == "*")
+        ]
 
     def each(self, path: str) -> Iterator[Node]:
         """Yield the elements at a path like 'source/device' of tags without a namespace."""
@@ -95,11 +101,16 @@ class Node:
 
     def findall(self, path: str) -> list[Node]:
         """Return the elements at a path."""
-        return list(self.each(path))
+        return list(self.each(path)) if "/" in path else self.named(path)
 
     def find(self, path: str) -> Node | None:
         """Return the first element at a path, None where there is none."""
-        return next(self.each(path), None)
+        if "/" in path:
+            return next(self.each(path), None)
+        for child in self.content:
+            if isinstance(child, Node) and child.tag == path:
+                return child
+        return None
 
     def text_of(self, path: str) -> str | None:
         """Return the text of the first match of 'a/b' or 'a/b/@c', None where empty.
@@ -158,7 +169,8 @@ class _Builder:
         self.parser = parser
         self.root: Node | None = None
         self.open: list[Node] = []
-        self.scopes: list[dict[str, str]] = []
+        self.scopes: list[dict[str, str]] = []  # of the elements that declare namespaces
+        self.declaring: list[bool] = []  # of all that are open
         self.count = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -168,17 +180,22 @@ class _Builder:
         if len(self.open) >= MAX_DEPTH:
             raise _TooDeep
         scope = {}
-        for name in [name for name in attributes if name.startswith("xmlns")]:
-            prefix, colon, local = name.partition(":")
-            if prefix == "xmlns":
-                scope[local if colon else ""] = attributes.pop(name)
-        self.scopes.append(scope)
-        if any(":" in name for name in attributes):
-            attributes = {
-                self.resolve(name) if ":" in name else name: value
-                for name, value in attributes.items()
-            }
-        node = Node(self.resolve(tag), attributes, self.parser.CurrentLineNumber)
+        if attributes:
+            for name in [name for name in attributes if name.startswith("xmlns")]:
+                prefix, colon, local = name.partition(":")
+                if prefix == "xmlns":
+                    scope[local if colon else ""] = attributes.pop(name)
+        self.declaring.append(bool(scope))
+        if scope:
+            self.scopes.append(scope)
+        if self.scopes:
+            tag = self.resolve(tag)
+            if any(":" in name for name in attributes):
+                attributes = {
+                    self.resolve(name) if ":" in name else name: value
+                    for name, value in attributes.items()
+                }
+        node = Node(tag, attributes, self.parser.CurrentLineNumber)
         if self.open:
             self.open[-1].content.append(node)
         else:
@@ -195,7 +212,8 @@ class _Builder:
 
     def end(self, tag: str) -> None:
         self.open.pop()
-        self.scopes.pop()
+        if self.declaring.pop():
+            self.scopes.pop()
 
     def characters(self, text: str) -> None:
         self.open[-1].content.append(text)

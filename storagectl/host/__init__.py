@@ -114,7 +114,7 @@ NOREPLACE = 1
 # Source: linux/prctl.h.
 PR_SET_DUMPABLE = 4
 
-READ_SIZE = 1 << 16
+READ_SIZE = 1 << 13
 FLOCK = "hhqqi4x"
 # Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
