@@ -12,12 +12,20 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.errors import InternalError, OperationInvalid, OperationTimeout, StorageError, code
-from storagectl.host import worker
+from storagectl import backends
+from storagectl.errors import (
+    InternalError,
+    OperationInvalid,
+    OperationTimeout,
+    ResourceBusy,
+    StorageError,
+    code,
+)
+from storagectl.host import any_served, worker
 from storagectl.pooltypes import POOL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator, Mapping
 
     from storagectl.model import Pool
     from storagectl.pools import Pools
@@ -59,6 +67,7 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
     running: dict[str, worker.Worker] = {}
     since: dict[str, float] = {}
     failed: dict[str, Result] = {}
+    at_once = starting_at_once(pools, marked)
 
     def due() -> list[str]:
         """Return what may be started now: for the first time, or once more."""
@@ -70,20 +79,29 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
         ]
         return names[: MOST - len(running)]
 
-    try:
-        while True:
-            for name in due():
-                pools.store.touched.add(name)
-                running[name] = worker.Worker(partial(attempt, pools, name), limit_s)
-                since[name] = running[name].began
-            if not running:
-                break
-            worker.wait(running.values())
-            for name, process in list(running.items()):
-                if not process.is_over():
-                    continue
+    def ended() -> Iterator[Result]:
+        """Yield what the processes came to that are over, and forget them."""
+        worker.wait(running.values())
+        for name, process in list(running.items()):
+            if process.is_over():
                 del running[name]
-                result = outcome(name, process, limit_s)
+                yield outcome(name, process, limit_s)
+
+    try:
+        while names := due() or list(running):
+            results: list[Result] = []
+            for name in names:
+                if name in running:
+                    continue
+                pools.store.touched.add(name)
+                result = start_here(pools, name) if name in at_once else None
+                since[name] = time.monotonic()
+                if result is None:
+                    running[name] = worker.Worker(partial(attempt, pools, name), limit_s)
+                else:
+                    results.append(result)
+            for result in (*results, *(ended() if running else ())):
+                name = result.name
                 if result.error is None:
                     up.add(name)
                     last_up = time.monotonic()
@@ -98,6 +116,29 @@ def start_all(pools: Pools) -> Generator[Result, None, None]:
         worker.end_all(running.values())
     for name in sorted(left):
         yield failed.get(name) or Result(name, False, not_tried(outer[name] - up), 0.0)
+
+
+def starting_at_once(pools: Pools, marked: Mapping[str, Pool]) -> set[str]:
+    """Return the names of the pools whose start waits for nothing, and needs no process to do so.
+
+    Where something is mounted from a server none is: a folder may lead there.
+    """
+    if any_served(pools.host.mounts()):
+        return set()
+    return {name for name, pool in marked.items() if backends.of_type(pool.type).starts_at_once}
+
+
+def start_here(pools: Pools, name: str) -> Result | None:
+    """Start a pool in this process; None where that would have to wait for another process."""
+    began = time.monotonic()
+    limits = pools.host.limits
+    pools.host.limits = {**limits, "lock": 0.0}
+    try:
+        result = told(name, attempt(pools, name), time.monotonic() - began)
+    finally:
+        pools.host.limits = limits
+    busy = result.error is not None and result.error.code == code(ResourceBusy)
+    return None if busy else result
 
 
 def plan_all(pools: Pools, outer: dict[str, set[str]]) -> Iterator[Result]:
@@ -145,13 +186,20 @@ def attempt(pools: Pools, name: str) -> str:
 
 
 def outcome(name: str, process: worker.Worker, limit_s: float) -> Result:
-    state, *words = (process.answer or "").split("\0")
+    """Return what a process came to."""
+    if process.answer:
+        return told(name, process.answer, process.age_s)
+    error: StorageError = InternalError("the process that was to start it has ended")
+    if process.told_to_end:
+        error = OperationTimeout(f"not started within {limit_s:.0f} seconds")
+    return Result(name, False, error, process.age_s)
+
+
+def told(name: str, answer: str, seconds: float) -> Result:
+    """Return what the words of `attempt` say."""
+    state, *words = answer.split("\0")
     error: StorageError | None = None
     if state == FAILED:
         error = StorageError(words[0], hint=words[1])
         error.code = words[2]
-    elif not state and process.told_to_end:
-        error = OperationTimeout(f"not started within {limit_s:.0f} seconds")
-    elif not state:
-        error = InternalError("the process that was to start it has ended")
-    return Result(name, state == STARTED, error, process.age_s)
+    return Result(name, state == STARTED, error, seconds)

@@ -435,7 +435,7 @@ def require_known_format(host: Host, path: str) -> None:
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2048)
 def parsed(document: bytes) -> Pool:
     """Return what a definition says.
 

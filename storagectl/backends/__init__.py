@@ -101,7 +101,8 @@ class Backend:
     `fills_in_place` that a copy has its own name before it is complete,
     `own_permissions` that a new volume gets the owner and mode of its definition,
     `built_permissions` that `build` gives them to what a running pool shows those of,
-    `keeps_references` that volumes of the pool find each other whatever their names are, and
+    `keeps_references` that volumes of the pool find each other whatever their names are,
+    `starts_at_once` that a start runs no tool and waits for no device, and
     `goes_by_name` that whatever has the name of the source is taken for it, also while it runs.
     `delete_function` is libvirt's, which its refusal of --delete-snapshots names.
     """
@@ -117,6 +118,7 @@ class Backend:
     built_permissions = False
     keeps_references = False
     goes_by_name = False
+    starts_at_once = False
 
     def __init__(self, pool: Pool, host: Host) -> None:
         self.pool = pool

@@ -52,6 +52,7 @@ class Directory(Backend):
     stable_links = False
     as_owner = False
     built_permissions = True
+    starts_at_once = True
     _made: Sequence[str] = ()  # the deepest folder first
 
     def is_active(self) -> bool:
@@ -263,6 +264,7 @@ class Mounted(Directory):
     """A folder that something is mounted on while the pool runs."""
 
     built_permissions = False
+    starts_at_once = False
     runs = True
     mount_limit_s: float | None = None
     umount_limit_s: float | None = None

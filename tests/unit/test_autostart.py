@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storagectl import autostart
-from storagectl.errors import OperationFailed, OperationTimeout
+from storagectl.backends.filesystem import Directory
+from storagectl.errors import OperationFailed, OperationTimeout, ResourceBusy
 from storagectl.host import Host, worker
 from storagectl.model import Device, Pool, Source
 from storagectl.pools import Pools
@@ -71,7 +72,9 @@ class Played(Pools):
 
 
 @pytest.fixture
-def pools(tmp_path: Path) -> Played:
+def pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
+    """Have pools whose starts may take long, each in a process of its own."""
+    monkeypatch.setattr(Directory, "starts_at_once", False)
     return Played(tmp_path)
 
 
@@ -333,3 +336,67 @@ def test_closed_early(pools: Played) -> None:
     results.close()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+# Pools that start at once
+
+
+class Counted(Played):
+    """Pools that note in which process they were started."""
+
+    def start_if_inactive(self, key: str) -> bool:
+        (self.folder / f"{key}-by-{os.getpid()}").touch()
+        return super().start_if_inactive(key)
+
+    def processes(self, name: str) -> list[int]:
+        paths = self.folder.glob(f"{name}-by-*")
+        return [int(path.name.rpartition("-")[2]) for path in paths]
+
+
+def test_two_hundred_folders_take_no_process(tmp_path: Path) -> None:
+    pools = Counted(tmp_path)
+    for number in range(200):
+        pools.add(f"d{number:03}")
+    pools.add("bad", fail)
+    pools.add("fs", type="fs", device="/dev/none")
+    results = pools.run()
+    assert len(results) == 202
+    assert [name for name, result in results.items() if result.error] == ["bad"]
+    assert results["bad"].error is not None
+    assert (results["bad"].error.detail, results["bad"].error.code) == (
+        "operation failed: broken", "operation-failed",
+    )  # fmt: skip
+    mine = os.getpid()
+    assert all(pools.processes(f"d{number:03}") == [mine] for number in range(200))
+    assert mine not in pools.processes("fs")
+
+
+def test_no_pool_waits_for_one_that_another_process_holds(tmp_path: Path) -> None:
+    """That one gets a process of its own, which may wait as long as a lock may take."""
+    pools = Counted(tmp_path)
+    mine = os.getpid()
+
+    def held() -> None:
+        if os.getpid() == mine:
+            assert pools.host.limits["lock"] == 0
+            raise ResourceBusy("pool 'held' is being changed by process 1")
+        assert "lock" not in pools.host.limits
+
+    pools.add("held", held)
+    pools.add("other")
+    results = pools.run()
+    assert all(result.error is None for result in results.values())
+    assert len(pools.processes("held")) == 2
+    assert pools.processes("other") == [mine]
+    assert pools.host.limits == {}
+
+
+def test_every_pool_has_a_process_where_a_server_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = Counted(tmp_path)
+    mounts = "41 29 0:44 / /mnt rw,relatime - nfs4 nas:/x rw\n"
+    monkeypatch.setattr(Host, "mounts", lambda self: mounts)
+    pools.add("d")
+    assert pools.run()["d"].started
+    assert os.getpid() not in pools.processes("d")
