@@ -125,7 +125,11 @@ def starting_at_once(pools: Pools, marked: Mapping[str, Pool]) -> set[str]:
     """
     if any_served(pools.host.mounts()):
         return set()
-    return {name for name, pool in marked.items() if backends.of_type(pool.type).starts_at_once}
+    return {
+        name
+        for name, pool in marked.items()
+        if POOL_TYPES[pool.type].module and backends.of_type(pool.type).starts_at_once
+    }
 
 
 def start_here(pools: Pools, name: str) -> Result | None:
