@@ -1050,6 +1050,9 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
     if os.geteuid() != 0 or not (owner or group):
         yield
         return
+    # what rename_new imports: the other user may not be let to where Python's modules are
+    import ctypes  # noqa: F401
+
     groups, own_group = os.getgroups(), os.getegid()
     try:
         os.setgroups([own_group if group is None else group])
