@@ -14,6 +14,7 @@ from storagectl.errors import (
     Mistyped,
     NoSupport,
     OperationDenied,
+    OperationFailed,
     OperationInvalid,
     PoolActive,
     PoolExists,
@@ -55,6 +56,8 @@ class Entry:
         self.config = config
         self.marker = marker
         self._autostart = autostart
+        self.unknown: StorageError | None = None
+        """Why the host could not say whether the pool runs."""
 
     @cached_property
     def autostart(self) -> bool:
@@ -64,7 +67,7 @@ class Entry:
     @property
     def pool(self) -> Pool:
         """The definition in force: the running one, or the persistent one."""
-        pool = self.marker if self.active else self.config
+        pool = self.marker if self.active or self.config is None else self.config
         assert pool is not None
         return pool
 
@@ -82,12 +85,16 @@ class Entry:
         if self.marker is None:
             return False
         backend = backends.load(self.marker, self.host)
-        return backend.is_foreseen() or backend.is_active()
+        try:
+            return backend.is_foreseen() or backend.is_active()
+        except StorageError as error:
+            self.unknown = error
+            return False
 
     @property
     def exists(self) -> bool:
         """A transient pool that the host has stopped is gone."""
-        return self.persistent or self.active
+        return self.persistent or self.active or self.unknown is not None
 
     @cached_property
     def backend(self) -> Backend:
@@ -119,7 +126,13 @@ class Entry:
             pool.source = source.replace(devices=[device, *source.devices[1:]])
         return pool
 
+    def require_known(self) -> None:
+        """Raise what kept the host from saying whether the pool runs."""
+        if not self.active and self.unknown is not None:
+            raise self.unknown
+
     def require_active(self) -> None:
+        self.require_known()
         if not self.active:
             raise PoolInactive(
                 f"storage pool '{self.name}' is not active",
@@ -127,6 +140,7 @@ class Entry:
             )
 
     def require_stopped(self, word: str = "still") -> None:
+        self.require_known()
         if self.active:
             raise PoolActive(
                 f"storage pool '{self.name}' is {word} active",
@@ -390,6 +404,8 @@ class Pools:
             try:
                 if not backend.is_foreseen():
                     backend.state()
+                    if not backend.is_active():
+                        raise OperationFailed("it was started without an error, and does not run")
                 if self.store.definition(pool.name) is not None:
                     identities.remember(self.store, backend)
             except BaseException:

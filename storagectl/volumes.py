@@ -91,6 +91,9 @@ class Volumes:
         if pool is not None:
             wanted = self.pools.find(pool)
             if not wanted.active:
+                if wanted.unknown is not None:
+                    wanted.unknown.action = f"failed to get vol '{key}'"
+                    raise wanted.unknown
                 raise VolumesInactive(
                     f"pool '{pool}' is not active",
                     hint=f"to start it: {typed('storagectl pool-start', wanted.name)}",

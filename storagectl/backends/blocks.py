@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,14 @@ def create_from(
         path = backend.host.expected_at(volume.name)
         made: Volume | None = volume.replace(key=path, path=path, type="block", encryption=None)
     else:
-        made = backend.volume(volume.name)
+        try:
+            made = backend.volume(volume.name)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                made = backend.volume(volume.name)
+                if made is not None:
+                    backend.delete_volume(made)
+            raise
     assert made is not None
     try:
         if raw:

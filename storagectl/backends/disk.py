@@ -180,7 +180,8 @@ class Disk(Backend):
         self.host.find_tool("parted")
         devices.clear_edges(self.host, device)
         self._parted(parted.mklabel(device, self.label), changes=True)
-        self.host.expect(device)
+        if not self.host.expect(device) and self._label_on_disk() is None:
+            raise OperationFailed(f"no partition table was made on '{device}'")
 
     def unbuilt(self) -> str:
         if not os.path.exists(self.device):

@@ -14,6 +14,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     Inaccessible,
     InvalidArgument,
+    OperationFailed,
     OperationInvalid,
     OperationUnsupported,
     StorageError,
@@ -374,7 +375,10 @@ class Mounted(Directory):
                 program = self.host.find_tool(command[0])
                 why = f"umount: {self.pool.target}: target is busy.\n"
                 raise ToolFailed([program, *command[1:]], mount.FAILED, why)
+            before = self.host.mounts()
             self.host.change(command, limit_s=self.host.limits.get("unmount", self.umount_limit_s))
+            if not self.host.plans and self.host.mounts() == before:
+                raise OperationFailed(f"'{self.pool.target}' is still mounted")
         except ToolFailed as error:
             users = self._users()
             error.hint = f"'{self.pool.target}' is in use: {', '.join(users)}" if users else ""
@@ -521,7 +525,8 @@ class FileSystem(Mounted):
         self._make_target()
         devices.require_unused(self.host, device)
         self.host.change(mkfs.mkfs(self.pool.source.format, device))
-        self.host.expect(self.device)
+        if not self.host.expect(self.device) and not devices.signatures(self.host, device):
+            raise OperationFailed(f"no file system was made on '{self.device}'")
 
     def unbuilt(self) -> str:
         from storagectl.backends import devices

@@ -200,7 +200,8 @@ class Iscsi(Luns):
         try:
             self.find_new()
         except BaseException:
-            self.stop()
+            with contextlib.suppress(StorageError):
+                self.stop()
             raise
 
     def _log_in(self) -> None:
@@ -332,6 +333,8 @@ class Iscsi(Luns):
             self.require_luns_unused()
             self.host.change(iscsiadm.session(session.number, "--logout"))
             devices.settle(self.host)
+            if not self.host.plans and self._session() == session:
+                raise OperationFailed(f"the session with '{self.target}' has not ended")
 
 
 BACKENDS = {"iscsi": Iscsi}

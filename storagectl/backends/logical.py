@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
     from storagectl.host.bulk import Mover
+    from storagectl.model import Pool
     from storagectl.tools.lvm import Group, LogicalVolume
 
 # libblkid's word for a physical volume.
@@ -82,6 +83,11 @@ class Logical(Backend):
     shrinks_allocation = True
     keeps_references = True
     find_sources = staticmethod(find_groups)
+
+    def __init__(self, pool: Pool, host: Host) -> None:
+        super().__init__(pool, host)
+        self._labelled: list[str] = []
+        self._grouped = False
 
     @property
     def group(self) -> str:
@@ -155,12 +161,10 @@ class Logical(Backend):
             group = self.find_group()
             if group is None or refusal(group) or not self.has_our_devices(group):
                 return False
-            target = self.pool.target
-            nodes = (os.path.join(target, name) for name in devices.listing(target))
-            if group.volumes == 0 or any(devices.device_number(node) is not None for node in nodes):
+            if group.volumes == 0 or self._nodes():
                 return True
             volumes = self._logical_volumes()
-        except StorageError:
+        except (ConfigUnsupported, OperationFailed):
             return False
         return any(volume.active for volume in volumes) or all(volume.skipped for volume in volumes)
 
@@ -294,13 +298,18 @@ class Logical(Backend):
         for _ in range(STOPS):
             self.host.change(lvm.vgchange(self.group, active=False))
             devices.settle(self.host)
-            left = [volume.name for volume in self._logical_volumes() if volume.active]
+            left = self._nodes()
             if not left or self.host.plans:
                 return
         raise OperationFailed(
             f"volume group '{self.group}' is active again: {', '.join(left)}",
             hint="udev rules may activate it; see auto_activation_volume_list in lvm.conf(5)",
         )
+
+    def _nodes(self) -> list[str]:
+        """Return the names of the volumes that have a device."""
+        names = devices.listing(self.pool.target)
+        return [name for name in names if devices.device_number(self._path(name)) is not None]
 
     def gone_when_stopped(self) -> str:
         return f"the devices below {self.pool.target}"
@@ -350,22 +359,30 @@ class Logical(Backend):
         if overwrite:
             self._require_no_member()
         self.host.find_tool("vgcreate")
-        made: list[str] = []
         try:
             for device in paths:
                 devices.clear_edges(self.host, device)
                 devices.settle(self.host)
                 self.host.change(lvm.pvcreate(device))
-                made.append(device)
+                self._labelled.append(device)
             self.host.change(lvm.vgcreate(name, paths))
+            self._grouped = True
             for device in self.devices:
                 self.host.expect(device)
+            if not self.host.plans and self.find_group() is None:
+                raise OperationFailed(f"volume group '{name}' did not appear")
         except BaseException:
-            for device in made:
-                with contextlib.suppress(StorageError):
-                    self.host.change(lvm.pvremove(device))
+            self.unbuild()
             raise
         devices.settle(self.host)
+
+    def unbuild(self) -> None:
+        """Remove the group, which is empty, and the labels."""
+        if self._grouped:
+            self.host.try_change(lvm.vgremove(self.group))
+        for device in self._labelled:
+            self.host.try_change(lvm.pvremove(device))
+        self._grouped, self._labelled = False, []
 
     def unbuilt(self) -> str:
         return "" if self.find_group() is not None else SOURCE
@@ -409,6 +426,8 @@ class Logical(Backend):
         labelled = [device for device in self.devices if is_among(device, labelled)]
         if group is not None or not labelled:
             self.host.change(lvm.vgremove(self.group))
+            if not self.host.plans and self.find_group() is not None:
+                raise OperationFailed(f"volume group '{self.group}' is still there")
         failure = None
         for device in labelled:
             try:
@@ -473,11 +492,11 @@ class Logical(Backend):
             make(volume.replace(name=hidden))
             try:
                 self.host.change(lvm.lvrename(self.group, hidden, volume.name))
+                self._require_node(self._path(volume.name))
             except BaseException:
                 with contextlib.suppress(StorageError):
                     self._undo(hidden)
                 raise
-        self._require_node(self._path(volume.name))
         self._give_away(volume)
 
     def _require_node(self, path: str) -> None:
@@ -568,6 +587,10 @@ class Logical(Backend):
         self._require_unused(volume, found)
         self.host.change(lvm.lvremove(volume.path))
         devices.settle(self.host)
+        if not self.host.plans and not devices.wait_until(
+            lambda: devices.device_number(volume.path) is None
+        ):
+            raise OperationFailed(f"device '{volume.path}' is still there")
 
     def _require_unused(self, volume: Volume, found: list[LogicalVolume]) -> None:
         for other in found:
@@ -618,6 +641,9 @@ class Logical(Backend):
             self._require_unused(volume, volumes)
             self.host.change(lvm.lvreduce(volume.path, size))
         devices.settle(self.host)
+        there = devices.device_number(volume.path) is not None and not self.host.plans
+        if there and devices.device_size(volume.path) != size:
+            raise OperationFailed(f"device '{volume.path}' has not the size of {size} bytes")
 
     def _require_room(self, wanted: int) -> None:
         free = self._require_group().free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -446,14 +447,20 @@ def test_build_refuses_unknown_data(image: str) -> None:
 
 @pytest.mark.parametrize(("label", "word"), [("dos", "msdos"), (None, "msdos"), ("gpt", "gpt")])
 def test_build(image: str, label: str | None, word: str) -> None:
-    host = ScriptedHost(finds("empty"), prints("none"), did("mklabel"))
-    disk(host, image, label).build(overwrite=False, no_overwrite=False)
-    assert host.zeroed == [(image, [(0, MIB), (15 * MIB, MIB)])]
-    assert host.ran[-1] == ["parted", "--script", image, "mklabel", word]
+    for then in ("dos-empty", "none"):
+        host = ScriptedHost(finds("empty"), prints("none"), did("mklabel"), prints(then))
+        with (
+            pytest.raises(OperationFailed, match="no partition table was made")
+            if then == "none"
+            else contextlib.nullcontext()
+        ):
+            disk(host, image, label).build(overwrite=False, no_overwrite=False)
+        assert host.zeroed == [(image, [(0, MIB), (15 * MIB, MIB)])]
+        assert host.ran[-2] == ["parted", "--script", image, "mklabel", word]
 
 
 def test_build_overwrite_asks_nothing(image: str) -> None:
-    host = ScriptedHost(did("mklabel"))
+    host = ScriptedHost(did("mklabel"), prints("dos-empty"))
     disk(host, image).build(overwrite=True, no_overwrite=False)
     assert len(host.zeroed) == 1
 

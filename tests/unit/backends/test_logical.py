@@ -225,13 +225,16 @@ def test_s64_names_that_are_no_group(name: str) -> None:
         backend.start()
 
 
-def test_stop_tries_again_when_udev_was_quicker() -> None:
+def test_stop_tries_again_when_udev_was_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = (["vgchange", "-aln", VG], "", 0)
-    backend, host = make(volumes(), stop, volumes(), stop, volumes("lvs-none"))
+    left = [["two"], ["two"], []]
+    backend, host = make(volumes(), stop, stop, stop)
+    monkeypatch.setattr(backend, "_nodes", lambda: left.pop(0))
     with host:
         backend.stop()
-    backend, host = make(volumes(), *(stop, volumes()) * 3)
-    with host, pytest.raises(OperationFailed, match="is active again"):
+    backend, host = make(volumes(), stop, stop, stop)
+    monkeypatch.setattr(backend, "_nodes", lambda: ["two"])
+    with host, pytest.raises(OperationFailed, match="is active again: two"):
         backend.stop()
 
 
@@ -251,8 +254,14 @@ def blank(path: str) -> tuple[list[str], str, int]:
 def test_build(files: list[str]) -> None:
     script = [*(blank(path) for path in files), NO_GROUP]
     script += [(["pvcreate", path], "", 0) for path in files]
-    backend, host = make(*script, (["vgcreate", VG, *files], "", 0), paths=files)
+    made = (["vgcreate", VG, *files], "", 0)
+    backend, host = make(*script, made, group(), paths=files)
     with host:
+        backend.build(overwrite=False, no_overwrite=False)
+    script += [made, NO_GROUP, (["vgremove", "-f", VG], "", 0)]
+    script += [(["pvremove", path], "", 0) for path in files]
+    backend, host = make(*script, paths=files)
+    with host, pytest.raises(OperationFailed, match="did not appear"):
         backend.build(overwrite=False, no_overwrite=False)
 
 
@@ -303,13 +312,18 @@ LOOPS = ("/dev/loop0", "/dev/loop1", "/dev/loop2")
 
 def test_delete() -> None:
     script = [(["pvremove", path], "", 0) for path in LOOPS]
-    backend, host = make(group(), volumes(), (["vgremove", "-f", VG], "", 0), *script, paths=LOOPS)
+    removal = (["vgremove", "-f", VG], "", 0)
+    backend, host = make(group(), volumes(), removal, NO_GROUP, *script, paths=LOOPS)
     with host:
+        backend.delete()
+    backend, host = make(group(), volumes(), removal, group(), paths=LOOPS)
+    with host, pytest.raises(OperationFailed, match="is still there"):
         backend.delete()
 
 
 def test_delete_by_name_alone() -> None:
-    backend, host = make(group(), volumes(), (["vgremove", "-f", VG], "", 0), paths=())
+    removal = (["vgremove", "-f", VG], "", 0)
+    backend, host = make(group(), volumes(), removal, NO_GROUP, paths=())
     with host:
         backend.delete()
 

@@ -13,6 +13,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     Inaccessible,
     InvalidArgument,
+    OperationFailed,
     OperationInvalid,
     ToolFailed,
     ToolMissing,
@@ -260,9 +261,14 @@ def test_s48_a_dead_server_is_an_error_and_no_wait(tmp_path: Path) -> None:
 # Stop
 
 
-def test_stop_unmounts(tmp_path: Path) -> None:
+def test_stop_unmounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = ROOT + line("nas:/vms", tmp_path)
-    backend, host = make(pool(tmp_path), (["umount", str(tmp_path)], "", 0), mounts=mounts)
+    umount = (["umount", str(tmp_path)], "", 0)
+    backend, host = make(pool(tmp_path), umount, mounts=mounts)
+    with host, pytest.raises(OperationFailed, match=f"'{tmp_path}' is still mounted"):
+        backend.stop()
+    backend, host = make(pool(tmp_path), umount)
+    monkeypatch.setattr(host, "mounts", lambda: ROOT if host.calls else mounts)
     with host:
         backend.stop()
 
@@ -283,11 +289,12 @@ def test_s44_a_busy_target_is_not_forced(tmp_path: Path) -> None:
     assert host.calls == [argv]
 
 
-def test_s48_stop_of_what_does_not_answer(tmp_path: Path) -> None:
+def test_s48_stop_of_what_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = ROOT + line("nas:/vms", tmp_path)
     first = (["umount", str(tmp_path)], "slow", 0)
     argv = ["umount", "--internal-only", "--no-canonicalize", str(tmp_path)]
-    backend, host = make(pool(tmp_path), first, (argv, "", 0), mounts=mounts)
+    backend, host = make(pool(tmp_path), first, (argv, "", 0))
+    monkeypatch.setattr(host, "mounts", lambda: mounts if len(host.calls) < 2 else ROOT)
     with host:
         backend.stop()
     backend, host = make(pool(tmp_path), first, (argv, "slow", 0), mounts=mounts)

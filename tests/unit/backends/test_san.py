@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -543,11 +544,24 @@ def test_a_login_is_undone_when_the_scan_fails(sysfs: Sysfs, records: Path) -> N
         assert "status 7" in said_of(Iscsi(iscsi_pool(), host))
 
 
+def test_a_logout(sysfs: Sysfs) -> None:
+    class Target(FakeHost):
+        def _spawn(self, argv: list[str], *rest: Any) -> tuple[int, str, str]:
+            shutil.rmtree(sysfs.root / "class/iscsi_session")
+            return super()._spawn(argv, *rest)
+
+    sysfs.session(3, host=5)
+    with Target((["iscsiadm", "--mode", "session", "-r", "3", "--logout"], "", 0)) as host:
+        Iscsi(iscsi_pool(), host).stop()
+
+
 def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
     sysfs.session(3, host=5)
     sysfs.lun("5:0:0:1", "sda")
-    with FakeHost((["iscsiadm", "--mode", "session", "-r", "3", "--logout"], "", 0)) as host:
-        Iscsi(iscsi_pool(), host).stop()
+    logout = (["iscsiadm", "--mode", "session", "-r", "3", "--logout"], "", 0)
+    words = f"the session with '{IQN}' has not ended"
+    with FakeHost(logout) as host:
+        assert said(OperationFailed, Iscsi(iscsi_pool(), host).stop) == words
 
     monkeypatch.setattr(scsi.devices, "device_number", lambda path: os.makedev(8, 0))
     monkeypatch.setattr(scsi.devices, "user_of_device", lambda folder: "mounted on /mnt")

@@ -1,0 +1,199 @@
+"""S63, S54, S48: each host command of each changing command misbehaves, for all pool types.
+
+The machine is one of files (`fakemachine`); what misbehaves is a process of its own.  The command
+ends with an error in words and all is as before, or all is done, and the same command mends what
+there is to mend.
+STORAGECTL_FAULTS=all tries everything, otherwise each host command misbehaves in one way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faults
+import pytest
+import tally
+
+from storagectl.backends import devices
+from storagectl.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+spec = importlib.util.spec_from_file_location(
+    "crash_scenes", Path(__file__).with_name("test_crash.py")
+)
+assert spec is not None
+assert spec.loader is not None
+scenes: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(scenes)
+
+pytestmark = pytest.mark.tools
+
+ALL = os.environ.get("STORAGECTL_FAULTS") == "all"
+# Some more lines than two: virsh has none of what it tried in pool-edit.
+LINES = {"pool-edit": (1, 2), "vol-download": (1, 2), "apply": (2, 3), "import": (2, 3),
+         "autostart": (2, 3)}  # fmt: skip
+
+# What a tool does in place of what it should do: a script, with what it would have printed as $1.
+SCRIPTS = {
+    "rubbish": r"printf '\377\000\033[31m{{[[%%s\n\n' ; head -c 3000 /dev/urandom",
+    "nesting": "head -c 200000 /dev/zero | tr '\\0' '['",
+    "zero bytes": ":",
+    "fails": "echo 'something is wrong' >&2; exit 5",
+    "dies": "kill -SEGV $$",
+    "hangs": "sleep 300 & echo $$ $! >pids; wait",
+    "floods": "yes",
+}
+# These do what they should, and more or less than that.
+AND_MORE = {
+    "half a line": lambda text: (0, text[: len(text) // 2], ""),
+    "warnings": lambda text: (0, f"  WARNING: Device /dev/x not found.\n{text}", ""),
+    "complains": lambda text: (0, text, "  WARNING: never mind\n"),
+    "fails when done": lambda text: (5, "", "  Internal error.\n"),
+}
+WAYS = ("missing", *SCRIPTS, *AND_MORE)
+
+
+class Faulty:
+    """Stands in the place of Host._spawn: the Nth command misbehaves."""
+
+    def __init__(self, machine: Any, real: Callable[..., Any], folder: Path) -> None:
+        self.machine = machine
+        self.real = real
+        self.folder = folder
+        self.number: int | None = None
+        self.way = ""
+        self.count = 0
+        self.log = folder / "commands"
+
+    def __call__(
+        self, host: Host, argv: list[str], limit_s: float | None = None, *_: object
+    ) -> tuple[int, str, str]:
+        number = self.count
+        self.count += 1
+        with self.log.open("a") as stream:
+            stream.write(" ".join(argv).replace("\n", " ") + "\n")
+        if number != self.number:
+            answer: tuple[int, str, str] = self.machine.spawn(argv)
+            return answer
+        if self.way == "missing":
+            Host.find_tool = self.find_tool  # type: ignore[method-assign]
+            host.find_tool("no-such-tool")
+        if self.way in AND_MORE:
+            status, stdout, stderr = self.machine.spawn(argv)
+            return AND_MORE[self.way](stdout) if status == 0 else (status, stdout, stderr)
+        script = f"cd {self.folder}; {SCRIPTS[self.way]}"
+        limit_s = 0.2 if self.way == "hangs" else 60
+        answer = self.real(host, ["/bin/sh", "-c", script, *argv], limit_s)
+        assert isinstance(answer, tuple)
+        return answer
+
+
+@pytest.fixture
+def scene_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[Any, Faulty]]]:
+    folders: list[str] = []
+
+    def make(kind: str) -> tuple[Any, Faulty]:
+        monkeypatch.undo()
+        monkeypatch.setenv("EDITOR", "sed -i s/0711/0751/")
+        folders.append(tempfile.mkdtemp(prefix="faults-", dir=scenes.MEMORY))
+        scene = scenes.Scene(Path(folders[-1]), kind)
+        faulty = Faulty(scene.machine, Host._spawn, Path(folders[-1]))
+        faulty.find_tool = Host.find_tool
+        scene.machine.install(monkeypatch)
+        monkeypatch.setattr(scenes.Multipath, "is_active", lambda self: True)
+        monkeypatch.setattr(devices, "PATIENCE_S", 0.05)
+        monkeypatch.setattr(Host, "_spawn", lambda *words: faulty(*words))
+        return scene, faulty
+
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+def run(faulty: Faulty, scene: Any, words: list[str], number: int | None, way: str = "") -> Any:
+    """Run a command in a process of its own.  Returns: its outcome, and the host's commands."""
+    faulty.number, faulty.way = number, way
+    faulty.count = 0
+    faulty.log.write_text("")
+    outcome = faults.forked(scene.root, *words)
+    faulty.number = None
+    return outcome, faulty.log.read_text().splitlines()
+
+
+def check(scene: Any, case: Any, way: str, outcome: Any, before: Any, after: Any) -> None:
+    words = scene.words(case)
+    now = scene.picture()
+    if outcome.status != 0:
+        assert outcome.status == 1
+        said = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+        least, most = LINES.get(words[0], (2, 2))
+        assert least <= len(said) <= most
+    if outcome.status == 0:
+        assert now == after, scenes.changed(now, before, after)
+    elif not case.between and way != "fails when done":
+        assert now == before, scenes.changed(now, before, after)
+    assert not scenes.crashing.unfinished(scene.place)
+    if now != after:
+        again = scene.run(*words)
+        if scene.mend(again):
+            again = scene.run(*words)
+        assert again.status == 0 or scenes.THERE.search(again.stderr), again
+        done = scene.picture()
+        assert done == after, scenes.changed(done, after)
+
+
+def ended(folder: Path) -> bool:
+    """Tell whether what hung is gone, with its child."""
+    path = folder / "pids"
+    if not path.exists():
+        return True
+    pids = path.read_text().split()
+    path.unlink()
+    return not any(os.path.exists(f"/proc/{pid}") and "Z" not in state(pid) for pid in pids)
+
+
+def state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.parametrize("kind", scenes.POOLS)
+def test_s63_a_host_command_misbehaves(kind: str, scene_of: Any) -> None:
+    wrong = []
+    turn = list(scenes.POOLS).index(kind)
+    for case in scenes.CASES:
+        if kind not in case.types:
+            continue
+        scene, faulty = scene_of(kind)
+        scene.prepare(case)
+        scene.save()
+        words = scene.words(case)
+        before = scene.picture()
+        usual, commands = run(faulty, scene, words, None)
+        assert (usual.status, usual.stderr) == (0, ""), (case, usual)
+        after = scene.picture()
+        for number, command in enumerate(commands):
+            for way in WAYS if ALL else [WAYS[turn % len(WAYS)]]:
+                turn += 1
+                scene.restore()
+                outcome, _ = run(faulty, scene, words, number, way)
+                try:
+                    with tally.counted(f"host command {way}"):
+                        check(scene, case, way, outcome, before, after)
+                        assert devices.wait_until(partial(ended, faulty.folder), 30)
+                except AssertionError as error:
+                    wrong.append(
+                        f"{case.words} ({case.stage}): {way}: {command[:120]}\n"
+                        f"    {outcome.status} {outcome.stderr[:600]!r}\n    {str(error)[:900]}"
+                    )
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong)
