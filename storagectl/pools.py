@@ -183,6 +183,7 @@ class Pools:
                 continue
             if entry is not None:
                 found.append(entry)
+        self._ask_once(found)
         found.sort(key=lambda entry: (entry.name.lower(), entry.name))
         known: dict[str, str] = {}
         for entry in found:
@@ -191,6 +192,19 @@ class Pools:
                 path = self.store.definition_path(entry.name)
                 warn(f"{path}: pool '{name}' has the same UUID {entry.pool.uuid}")
         return found
+
+    def _ask_once(self, entries: list[Entry]) -> None:
+        """Find out which pools are active that can be asked about together."""
+        by_type: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.marker is not None and POOL_TYPES[entry.marker.type].module:
+                by_type.setdefault(entry.marker.type, []).append(entry)
+        for kind, alike in by_type.items():
+            asked_once = backends.of_type(kind).asked_once
+            if asked_once is not None and len(alike) > 1:
+                with asked_once(self.host):
+                    for entry in alike:
+                        entry.active  # noqa: B018
 
     def _entry(
         self,

@@ -17,6 +17,7 @@ from storagectl.record import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
@@ -288,6 +289,10 @@ class Backend:
 
     paths: Callable[[], dict[str, list[Path]]] | None = None
     """paths(): the ways to each volume of the running pool, by the volume's name."""
+
+    asked_once: Callable[[Host], AbstractContextManager[None]] | None = None
+    """Static.  asked_once(host): what `is_active` of all pools of the type asks is asked once,
+    for as long as the block takes."""
 
     delete: Callable[[], None] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from storagectl.backends import SOURCE, TARGET, Backend, Needs, PoolState
@@ -299,7 +299,7 @@ class Mounted(Directory):
         return self._mounted() is not None
 
     def other_mounts(self) -> list[str]:
-        mounts = parse_mountinfo(self.host.mounts())
+        mounts = mounts_in(self.host.mounts())
         place = self._place(mounts)
         return [mount.target for mount in mounts if mount.target != place and self.is_source(mount)]
 
@@ -312,11 +312,11 @@ class Mounted(Directory):
         return top if top is not None and self.is_source(top) else None
 
     def top_mount(self) -> Mount | None:
-        mounts = parse_mountinfo(self.host.mounts())
+        mounts = mounts_in(self.host.mounts())
         place = self._place(mounts)
         return next((mount for mount in reversed(mounts) if mount.target == place), None)
 
-    def _place(self, mounts: list[Mount]) -> str:
+    def _place(self, mounts: Sequence[Mount]) -> str:
         """Return the target without links; a mount point is not looked at, it may be dead."""
         target = self.pool.target
         folder, name = os.path.split(target)
@@ -563,6 +563,12 @@ class FileSystem(Mounted):
         if not mkfs.can_make(wanted):
             raise ConfigUnsupported(f"a file system of format '{wanted}' cannot be made")
         self.host.find_tool(mkfs.mkfs(wanted, device)[0])
+
+
+@lru_cache(maxsize=1)
+def mounts_in(text: str) -> tuple[Mount, ...]:
+    """Return what is mounted, read once for many pools.  The text is `Host.mounts`."""
+    return tuple(parse_mountinfo(text))
 
 
 def listed(name: str) -> bool:

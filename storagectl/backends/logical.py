@@ -75,6 +75,22 @@ def find_groups(host: Host, asked: Source) -> list[Source]:
     return [Source(devices=found, name=name, format="lvm2") for name, found in groups.items()]
 
 
+# The groups that are known while `asked_once` is at work, by their names.
+heard: dict[str, list[Group]] = {}
+
+
+@contextlib.contextmanager
+def asked_once(host: Host) -> Iterator[None]:
+    """Ask for all groups, for many pools; one that is not among them is asked for by its name."""
+    with contextlib.suppress(StorageError):
+        for group in lvm.parse_groups(host.query(lvm.vgs())):
+            heard.setdefault(group.name, []).append(group)
+    try:
+        yield
+    finally:
+        heard.clear()
+
+
 class Logical(Backend):
     """A volume group; its metadata holds all volumes."""
 
@@ -83,6 +99,7 @@ class Logical(Backend):
     shrinks_allocation = True
     keeps_references = True
     find_sources = staticmethod(find_groups)
+    asked_once = staticmethod(asked_once)
 
     def __init__(self, pool: Pool, host: Host) -> None:
         super().__init__(pool, host)
@@ -114,7 +131,7 @@ class Logical(Backend):
         Raises: OperationFailed where two have that name, or another machine has it.
         """
         try:
-            groups = lvm.parse_groups(self.host.query(lvm.vgs(self.group)))
+            groups = heard.get(self.group) or lvm.parse_groups(self.host.query(lvm.vgs(self.group)))
         except ToolFailed as error:
             if lvm.FOREIGN in error.stderr:
                 raise OperationFailed(

@@ -109,9 +109,9 @@ def is_valid_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
-def vgs(group: str) -> list[str]:
-    """Show a volume group, a row for each of its devices."""
-    return ["vgs", *REPORT, "--options", GROUP_FIELDS, group]
+def vgs(*groups: str) -> list[str]:
+    """Show volume groups, by default all, a row for each of their devices."""
+    return ["vgs", *REPORT, "--options", GROUP_FIELDS, *groups]
 
 
 def lvs(group: str) -> list[str]:
