@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from storagectl.errors import StorageError, SystemFailure, XmlError
 from storagectl.poolxml import parse_pool
 from storagectl.store import SUFFIX, names_in, user_folder
+from storagectl.xmltree import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +72,14 @@ def import_pools(pools: Pools, folders: Folders) -> Iterator[Result]:
 
 
 def import_pool(pools: Pools, folder: str, name: str) -> str:
-    """Define one pool unless there is one of that name.  Returns: what became of it."""
+    """Define one pool unless there is one of that name.  Returns: what became of it.
+
+    A link is not followed: an error shows what is in a file that is no definition.
+    """
     path = os.path.join(folder, name + SUFFIX)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            pool = parse_pool(stream.read())
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
+            pool = parse_pool(stream.read(LIMIT + 1))
     except OSError as error:
         raise SystemFailure(f"cannot read '{path}': {error.strerror}") from error
     if pool.name != name:

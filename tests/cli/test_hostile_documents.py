@@ -341,3 +341,41 @@ def test_s11_s65_a_yaml_document_that_is_refused(home: Path, label: str) -> None
         assert snapshot(home) == before
         assert not (home / "canary").exists()
         assert snapshot(home) == before
+
+
+@pytest.mark.tools
+def test_s65_definitions_of_libvirt_that_are_hostile(home: Path) -> None:
+    """Each is told of; the good one beside them is imported, and no other file is."""
+    folder = home / "libvirt"
+    (folder / "autostart").mkdir(parents=True)
+    (folder / "good.xml").write_text(POOL.format("good", home / "good"))
+    bad = {
+        "other": POOL.format("another", "/t"),
+        "climbing": POOL.format("../climbing", "/t"),
+        "entity": doctype('<!ENTITY a SYSTEM "file:///etc/shadow">'),
+        "laughs": laughs(12),
+        "deep": deep(10_000),
+        "empty": "",
+        "a\nb": POOL.format("a&#10;b", "/t"),
+        ".storagectl-registry": POOL.format(".storagectl-registry", "/t"),
+    }
+    for name, text in bad.items():
+        (folder / f"{name}.xml").write_text(text)
+    links = {
+        "endless": "/dev/zero",
+        "secret": "../secret",
+        "loop": "loop.xml",
+        "memory": "/proc/self/mem",
+    }
+    for name, target in links.items():
+        (folder / f"{name}.xml").symlink_to(target)
+    (folder / "folder.xml").mkdir()
+    (folder / "autostart/good.xml").symlink_to("/etc/passwd")
+    with counted(KIND, len(bad) + len(links) + 1):
+        answer = bounded(home, "import", str(folder))
+        assert answer.status == 1
+        assert "Traceback" not in answer.stderr
+        assert "root:" not in answer.stderr
+        assert answer.stdout.startswith("Pool good imported, autostarted\n")
+        names = storagectl(home / "root", "-q", "pool-list", "--all").stdout.split()[::3]
+        assert names == ["good", "p"]
