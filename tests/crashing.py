@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
+import shlex
 import signal
 import struct
 import tempfile
@@ -25,6 +27,8 @@ from storagectl.host.plan import Planner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from inprocess import Answer
 
 # What a dry run plans is what changes something, but for these.
 ASKING = {
@@ -136,6 +140,28 @@ class Tally:
         assert not self.failures, "\n".join(
             [f"{len(self.failures)} of {self.kind}", *self.failures]
         )
+
+
+# What one may be told instead of success, because a killed command had come that far.
+THERE = re.compile(
+    "already (exists|active|formatted|defined|in use)|exists already|is not active"
+    "|no storage pool with matching|[nN]o storage vol with matching|no secret with matching"
+    "|No such file or directory|Volume group .* not found"
+)
+
+
+def mend(run: Callable[..., Answer], answer: Answer) -> bool:
+    """Run the one command that the hint of an error names.  Returns: whether it names one."""
+    hint = re.search("^hint: .*: storagectl (.*)$", answer.stderr, re.MULTILINE)
+    return hint is not None and run(*shlex.split(hint[1])).status == 0
+
+
+def repeat(run: Callable[..., Answer], words: Sequence[str]) -> None:
+    """Assert that a command which was killed succeeds now, or says what is there."""
+    again = run(*words)
+    if again.status and mend(run, again):
+        again = run(*words)
+    assert again.status == 0 or THERE.search(again.stderr), again
 
 
 def points(count: int, wanted: int | None, seed: int) -> list[int]:

@@ -20,7 +20,7 @@ PERMITTED = "/dev/loop*:/dev/sd*:/dev/vd[b-z]*:/dev/nvme*:/dev/mapper/*:/dev/dm-
 if devices.IN_GUEST:
     os.environ.setdefault(TEST_DEVICES, PERMITTED)
 if os.environ.get("LAB_REBOOTS", "0") == "0":
-    collect_ignore_glob.append("test_reboot.py")
+    collect_ignore_glob += ["test_reboot.py", "test_power.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

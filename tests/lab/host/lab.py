@@ -32,7 +32,7 @@ EMPTY_DISKS = 3
 KVM_READY_S = 60
 TCG_READY_S = 600
 # what of the environment holds in the guest too
-PASSED_ON = ("CI", "STORAGECTL_CI", "PYTEST_ADDOPTS", "TERM")
+PASSED_ON = ("CI", "STORAGECTL_CI", "STORAGECTL_CRASHES", "PYTEST_ADDOPTS", "TERM")
 
 
 def options() -> tuple[argparse.Namespace, list[str]]:
