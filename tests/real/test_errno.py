@@ -11,13 +11,14 @@ import errno
 import os
 import shlex
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import faults
 import pytest
 import tally
-from changing import CASES, Case, Place, make_editor
-from scratch import run
+from changing import CASES, RAW, Case, Place, make_editor
+from scratch import Program, run
 
 from storagectl.host import is_staged
 
@@ -127,3 +128,41 @@ def test_s53_a_call_that_fails(place: Place, case: Case) -> None:
     again = faults.forked(place.root, *words)
     assert (again.status, again.stderr) == (0, "")
     assert state_of(place) == after
+
+
+# System calls of the program as it is installed, and how they fail
+INJECTED = [
+    ("fsync", "EIO"), ("ftruncate", "ENOSPC"), ("fallocate", "EDQUOT"), ("rename", "EROFS"),
+    ("renameat2", "ENOSPC"), ("link,linkat", "EACCES"), ("mkdir", "EMFILE"), ("write", "ENOSPC"),
+    ("fchmod,chmod", "EROFS"), ("unlink", "EIO"),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize(
+    "case", [Case("vol-create-as p new 1M", RAW), Case("pool-define FILE")], ids=lambda c: c.command
+)
+@pytest.mark.parametrize(("call", "code"), INJECTED)
+def test_s53_a_call_of_the_real_program_fails(
+    place: Place, case: Case, call: str, code: str
+) -> None:
+    """From outside: Python's own writes as well.  Words that cannot be written are no undoing."""
+    place.anew(case)
+    before = state_of(place)
+    argv = Program(place.root).argv(*(place.meant(word) for word in case.command.split()))
+    for number in range(1, 9 if ALL else 2):
+        inject = f"inject={call}:error={code}:when={number}"
+        done = subprocess.run(
+            ["strace", "-f", "-o", "/dev/null", "-e", inject, *argv],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        with tally.counted(f"strace {call} {code}"):
+            assert done.returncode in (0, 1), done
+            assert "Traceback" not in done.stderr
+            assert unfinished(place) == []
+            if done.returncode == 0 or done.stderr.count("error: ") < 2:
+                assert state_of(place) != before, done
+            else:
+                assert state_of(place) == before, done
+            place.anew(case)
+    assert place.run(case.command).status == 0
