@@ -128,12 +128,17 @@ class Secrets:
         return self.lasting, self.fleeting
 
     def _read(self, folder: str, uuid: str) -> SecretDefinition | None:
-        """Return what the file of a secret says, None where there is none or it says nothing."""
+        """Return what the file of a secret says, None where there is none or it says nothing.
+
+        Raises: SystemFailure where we may not know.
+        """
         path = os.path.join(folder, uuid + XML)
         try:
             secret = parse_secret(self.host.read_file(path))
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
         except OSError as error:
             warn(f"Failed to open file '{path}': {error.strerror}")
             return None
