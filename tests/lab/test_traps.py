@@ -338,30 +338,6 @@ def test_s35_the_disk_of_the_running_system(trap: Trap, tmp_path: Path) -> None:
         trap.never_built(path, (), "is in use: mounted on /")
 
 
-def test_s35_a_disk_with_a_partition_of_the_running_system(trap: Trap) -> None:
-    """Swap in use makes a disk the system's: its table stays, also where there is room."""
-    with devices.loop(128 * MiB) as disk:
-        trap.define("disk", disk)
-        trap.ok("pool-build", "p")
-        trap.ok("pool-start", "p")
-        one, two = (f"{os.path.basename(disk)}p{n}" for n in (1, 2))
-        for part in (one, two):
-            trap.ok("vol-create-as", "p", part, "20M")
-        run("mkswap", f"/dev/{one}")
-        run("swapon", f"/dev/{one}")
-        try:
-            saying = f"the running system has its swap on disk '{disk}'"
-            third = one.replace("p1", "p3")
-            trap.refused("vol-create-as", "p", third, "20M", lost=(disk,), saying=saying)
-            trap.refused("vol-delete", two, "p", lost=(disk,), saying=saying)
-            trap.refused("vol-delete", one, "p", lost=(disk,), saying="used as swap")
-            trap.refused("vol-wipe", one, "p", lost=(disk,))
-        finally:
-            run("swapoff", f"/dev/{one}")
-        trap.ok("vol-delete", two, "p")
-        trap.ok("pool-destroy", "p")
-
-
 def number(device: str) -> str:
     value = os.stat(device).st_rdev
     return f"{os.major(value)}:{os.minor(value)}"

@@ -365,6 +365,25 @@ def test_s37_a_disk_whose_name_begins_alike(trap: Trap) -> None:
     assert os.path.exists(f"/dev/{theirs}p1")
 
 
+def test_s35_a_disk_with_a_partition_of_the_running_system(trap: Trap) -> None:
+    """Swap in use makes a disk the system's: its table stays, also where there is room."""
+    disk = trap.scratch.loop(128 * MIB)
+    trap.define("disk", disk)
+    trap.ctl.ok("pool-build", "p")
+    trap.ctl.ok("pool-start", "p")
+    one, two, three = (f"{os.path.basename(disk)}p{number}" for number in (1, 2, 3))
+    for part in (one, two):
+        trap.ctl.ok("vol-create-as", "p", part, "20M")
+    with swapped(f"/dev/{one}"):
+        saying = f"the running system has its swap on disk '{disk}'"
+        trap.refused("vol-create-as", "p", three, "20M", lost=[disk], saying=saying)
+        trap.refused("vol-delete", two, "p", lost=[disk], saying=saying)
+        trap.refused("vol-delete", one, "p", lost=[disk], saying="used as swap")
+        trap.refused("vol-wipe", one, "p", lost=[disk])
+    trap.ctl.ok("vol-delete", two, "p")
+    trap.ctl.ok("pool-destroy", "p")
+
+
 # The identity of devices: S14's neighbours
 
 
