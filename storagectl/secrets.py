@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -137,9 +138,9 @@ class Secrets:
             secret = parse_secret(self.host.read_file(path))
         except FileNotFoundError:
             return None
-        except PermissionError as error:
-            raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
         except OSError as error:
+            if error.errno == errno.EACCES:
+                raise SystemFailure(f"Failed to open file '{path}': {error.strerror}") from error
             warn(f"Failed to open file '{path}': {error.strerror}")
             return None
         except StorageError as error:
