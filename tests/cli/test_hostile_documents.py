@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hostile import require_refusal, snapshot
 from inprocess import Answer, storagectl
 from tally import counted
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 KIND = "hostile documents"
-CHECKOUT = Path(__file__).resolve().parents[2]
 MEMORY = 512 << 20
 # Of the processor's seconds: a busy machine does not count.
 CPU_S = 20
+# A document of so many bytes without references can't become large.
+HARMLESS = 2000
 HOSTS = "localhost", "root:"
 
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -34,10 +39,17 @@ def bounded(home: Path, *words: str) -> Answer:
     done = subprocess.run(
         [sys.executable, "-m", "storagectl", "--root", str(home / "root"), *words],
         capture_output=True, preexec_fn=bound, cwd=home, check=False,
-        env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
     return Answer(done.returncode, out, err)
+
+
+def answers(home: Path, *words: str, data: bytes) -> Answer:
+    """Run a command that reads data: in little memory where they are a bomb, else here."""
+    if len(data) > HARMLESS or b"ENTITY" in data or b"&" in data:
+        return bounded(home, *words)
+    return storagectl(home / "root", *words)
 
 
 @pytest.fixture
@@ -146,7 +158,7 @@ def test_s10_s11_s12_a_document_that_is_no_pool(home: Path, label: str) -> None:
     document.write_bytes(BYTES[label] if label in BYTES else BOMBS[label].encode())
     before = snapshot(home)
     with counted(KIND):
-        answer = bounded(home, "pool-define", str(document))
+        answer = answers(home, "pool-define", str(document), data=document.read_bytes())
         require_refusal(answer, label)
         assert "root:" not in answer.stderr
         assert snapshot(home) == before
@@ -337,7 +349,7 @@ def test_s11_s65_a_yaml_document_that_is_refused(home: Path, label: str) -> None
     document.write_bytes(data)
     before = snapshot(home)
     with counted(KIND):
-        require_refusal(bounded(home, "apply", str(document)), label)
+        require_refusal(answers(home, "apply", str(document), data=data), label)
         assert snapshot(home) == before
         assert not (home / "canary").exists()
         assert snapshot(home) == before
