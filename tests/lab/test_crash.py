@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -182,10 +183,9 @@ def test_s51_killed_in_the_lab(kind: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         pool = Pool(tmp_path, stack.enter_context(TYPES[kind](target)))
         cases = [*LIFE, *(DATA if pool.made.kept else [])]
-        for turn, (text, before) in enumerate(cases):
-            count = (wanted + len(cases) - 1 - turn) // len(cases)
-            if not count:
-                continue
+        counts = Counter(number * len(cases) // wanted for number in range(wanted))
+        for turn, count in sorted(counts.items()):
+            text, before = cases[turn]
             words = pool.words(text)
             pool.begin(before)
             usual = crashing.run(pool.root, *words)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import crashing
+import devices
 from inprocess import Answer, storagectl
 
 BOOT = int(os.environ["LAB_BOOT"])
@@ -127,9 +128,10 @@ def test_s52_power_loss() -> None:
         (RESULTS / f"power-{what}").write_text("done 3\n")
         if os.fork() == 0:
             work(what)
-    time.sleep(2 + 4 * random.random())
     for what in TURNS:
-        assert "begin 1" in (RESULTS / f"power-{what}").read_text(), f"{what}: nothing was done"
+        log = RESULTS / f"power-{what}"
+        devices.wait_for(f"{what} go on", lambda log=log: "begin 2" in log.read_text(), 300)
+    time.sleep(4 * random.random())
     with (RESULTS / f"status-{BOOT}").open("w") as status:
         status.write("0\n")
     Path("/proc/sysrq-trigger").write_text("b")
