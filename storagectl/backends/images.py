@@ -26,6 +26,10 @@ CLOSED = (errno.EACCES, errno.EBUSY, errno.ELOOP, errno.ENODEV, errno.ENOENT, er
           errno.ENXIO, errno.EPERM)  # fmt: skip
 
 
+# How often a file is looked at that is another one by the time it is open.
+LOOKS = 10
+
+
 class OwnerOnly(Exception):
     """A file is to be opened as its owner, which no thread may do: all would become the owner."""
 
@@ -36,6 +40,7 @@ def inspect(
     *,
     certain: bool = False,
     opened: Callable[[str, int], int] = open_file,
+    looks: int = LOOKS,
 ) -> Volume | None:
     """Return a volume with all that its file says; None for what is no volume.
 
@@ -71,7 +76,10 @@ def inspect(
         return volume
     try:
         if not os.path.samestat(status, os.fstat(fd)):
-            return None
+            # replaced meanwhile, as by an upload
+            if looks == 1:
+                return None
+            return inspect(target, name, certain=certain, opened=opened, looks=looks - 1)
         if kind == stat.S_IFBLK:
             volume.type = "block"
             size = os.lseek(fd, 0, os.SEEK_END)
