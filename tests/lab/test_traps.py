@@ -140,6 +140,55 @@ def test_s34_a_device_below_a_map(trap: Trap) -> None:
         trap.never_built(device, (device,), f"is in use: held by {upper}")
 
 
+def test_s34_a_map_that_is_mounted(trap: Trap) -> None:
+    """By its name, by the dm-N below it, and by the device that it is on."""
+    with devices.loop() as device, mapped(device) as upper:
+        run("mkfs.ext4", "-q", upper)
+        with devices.mounted(upper, options="ro"):
+            for path in (upper, os.path.realpath(upper), device):
+                trap.never_built(path, (device,), "is in use: ", "fs disk")
+
+
+def test_s34_an_open_luks_device(trap: Trap) -> None:
+    with devices.loop() as device:
+        run("cryptsetup", "luksFormat", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations",
+            "1000", device, stdin="secret")  # fmt: skip
+        name = f"lab{os.getpid()}"
+        run("cryptsetup", "open", device, name, stdin="secret")
+        try:
+            devices.settle()
+            trap.never_built(device, (device,), f"is in use: held by /dev/mapper/{name}")
+        finally:
+            devices.settle()
+            run("cryptsetup", "close", name)
+
+
+def test_s34_a_raid_member(trap: Trap) -> None:
+    """A running array holds its members."""
+    with devices.loop() as one, devices.loop() as two:
+        run("mdadm", "--create", "/dev/md127", "--run", "--assume-clean", "--metadata=1.2",
+            "--level=1", "--raid-devices=2", one, two)  # fmt: skip
+        try:
+            devices.settle()
+            trap.never_built(one, (one, two), "is in use: held by /dev/md127")
+        finally:
+            # udev puts a stopped array together again
+            run("udevadm", "control", "--stop-exec-queue")
+            try:
+                run("mdadm", "--stop", "/dev/md127")
+                run("mdadm", "--zero-superblock", one, two)
+            finally:
+                run("udevadm", "control", "--start-exec-queue")
+            devices.settle()
+
+
+def test_s34_a_path_of_a_multipath_map(trap: Trap) -> None:
+    with devices.multipath() as multipath:
+        for path in multipath.paths:
+            saying = f"is in use: held by {multipath.device}"
+            trap.never_built(path, (multipath.device,), saying, "fs disk")
+
+
 # The identity of devices
 
 
@@ -165,6 +214,30 @@ def name_disks(*order: tuple[devices.ScsiHost, str]) -> None:
         devices.wait_for(disk, partial(os.path.exists, disk))
         devices.settle()
         assert devices.scsi_disks(host.name) == [disk]
+
+
+@pytest.mark.parametrize("kind", ["fs", "disk"])
+def test_a_renumbered_disk_is_refused(trap: Trap, kind: str) -> None:
+    """S33: the names of two disks are exchanged; WWIDs tell which is which."""
+    with two_disks() as (one, two):
+        first, second = one.disks[0], two.disks[0]
+        wwids = [devices.read(f"/sys/block/{os.path.basename(d)}/device/wwid")
+                 for d in (first, second)]  # fmt: skip
+        assert wwids[0] != wwids[1]
+        trap.define(kind, first)
+        trap.ok("pool-build", "p", *(["--no-overwrite"] * (kind == "fs")))
+        run("mkfs.ext4", "-q", second)
+        name_disks((two, first), (one, second))
+        commands = [("pool-start", "p"), ("pool-build", "p", "--overwrite")]
+        commands += [("pool-delete", "p")] * (kind == "disk")
+        for words in commands:
+            trap.refused(*words, lost=(first, second), saying=f"it was WWID {wwids[0]}, it is")
+        document = os.path.join(trap.root, "p.xml")
+        write(document, trap.ok("pool-dumpxml", "--inactive", "p"))
+        trap.ok("pool-define", document)
+        trap.ok("pool-build", "p", "--overwrite")
+        name_disks((one, first), (two, second))
+        trap.refused("pool-start", "p", lost=(first, second), saying=f"it was WWID {wwids[1]}")
 
 
 # Disks of guests
