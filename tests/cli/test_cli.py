@@ -359,13 +359,15 @@ def test_s54_s55_a_signal_in_the_middle_leaves_nothing(
         "real = os.posix_fallocate\n"
         "def slow(fd, at, count):\n"
         "    real(fd, at, count)\n"
+        f"    open({str(running.folder / 'reserved')!r}, 'x').close()\n"
         "    time.sleep(120)\n"
         "os.posix_fallocate = slow\n"
     )
     running.env["PYTHONPATH"] += f":{running.folder}"
     process = running.start("vol-create-as", "d", "a", "1M")
     deadline = time.monotonic() + 60
-    while not any(running.target.iterdir()) and time.monotonic() < deadline:
+    while not (running.folder / "reserved").exists():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [path.name[:12] for path in running.target.iterdir()] == [".storagectl-"]
     process.send_signal(number)
