@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import crashing
 import faults
 import pytest
 import tally
@@ -140,12 +141,9 @@ def check(scene: Any, case: Any, way: str, outcome: Any, before: Any, after: Any
         assert now == after, scenes.changed(now, before, after)
     elif not case.between and way != "fails when done":
         assert now == before, scenes.changed(now, before, after)
-    assert not scenes.crashing.unfinished(scene.place)
+    assert not crashing.unfinished(scene.place)
     if now != after:
-        again = scene.run(*words)
-        if scene.mend(again):
-            again = scene.run(*words)
-        assert again.status == 0 or scenes.THERE.search(again.stderr), again
+        crashing.repeat(scene.run, words)
         done = scene.picture()
         assert done == after, scenes.changed(done, after)
 
