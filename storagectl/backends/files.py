@@ -530,7 +530,8 @@ def resize(
                 host.truncate(fd, capacity)
                 host.sync(fd)
         except BaseException:
-            host.truncate(fd, size)  # what was cut off is gone
+            with contextlib.suppress(OSError):
+                host.truncate(fd, size)  # what was cut off is gone
             raise
 
 

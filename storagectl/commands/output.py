@@ -41,6 +41,14 @@ def write(text: str) -> None:
         kept.append(text)
 
 
+def write_control(text: str) -> None:
+    """Print text of our own that also moves the cursor."""
+    if kept is None:
+        sys.stdout.write(text)
+    else:
+        kept.append(text)
+
+
 def put(stream: TextIO, text: str) -> None:
     """Write text as it is, or so that nothing in it acts on the terminal that gets it."""
     stream.write(inert(text) if stream.isatty() else text)

@@ -305,18 +305,18 @@ def ask_again() -> str:
     answer = ""
     try:
         while answer not in ("y", "n", "f"):
-            output.write(f"\rFailed. Try again? [{','.join(AGAIN)}]: ")
+            output.write_control(f"\rFailed. Try again? [{','.join(AGAIN)}]: ")
             sys.stdout.flush()
             answer = os.read(terminal, 1).decode("ascii", "replace").lower()
             if answer in ("", "\x03"):
                 raise KeyboardInterrupt
             if answer == "?":
                 for key, does in AGAIN.items():
-                    output.write(f"\r\n{key} - {does}")
-                output.write("\r\n")
+                    output.write_control(f"\r\n{key} - {does}")
+                output.write_control("\r\n")
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-    output.write("\r\n")
+    output.write_control("\r\n")
     return answer
 
 

@@ -68,6 +68,9 @@ class Shell:
             for name in names:
                 os.chown(os.path.join(folder, name), NOBODY, NOBODY)
         done = self.process(*args, user=NOBODY)
+        for folder, _, names in os.walk(self.root):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                os.chown(path, 0, 0)
         assert (done.returncode, done.stdout.strip()) == (1, ""), (args, done)
         assert len(re.findall("^error: ", done.stderr, re.MULTILINE)) == 2, (args, done)
         return done.stderr

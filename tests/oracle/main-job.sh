@@ -453,7 +453,7 @@ EOF
 t pool-define "$X/cow.xml"
 t pool-dumpxml orc-cow
 t pool-build orc-cow
-t pool-undefine orc-cow
+t pool-undefine orc-cow; rmdir "$W/cow" 2>/dev/null
 
 # transient pools
 t pool-create-as orc-t1 dir --target "$W/t1"

@@ -9,11 +9,13 @@ for word in "$@"; do
     esac
     words+=("$word")
 done
+there=
+[ ! -e "${words[-2]}" ] || there=1
 for _ in {1..20}; do
     { said=$(/media/tools/qemu-img "${words[@]:1}" 2>&1 1>&3); } 3>&1
     status=$?
     [[ $said = *'accurate CPU usage'* ]] || break
-    umask 077 # it has deleted the file
+    [ -z "$there" ] || umask 077 # it has deleted the file
 done
 [ -z "$said" ] || printf '%s\n' "$said" >&2
 exit "$status"
