@@ -15,6 +15,7 @@ from storagectl.errors import (
     ConfigUnsupported,
     Inaccessible,
     InvalidArgument,
+    OperationFailed,
     OperationInvalid,
     PoolBuilt,
     ResourceBusy,
@@ -199,14 +200,22 @@ def test_a_mount_that_fails_says_why(
 # Stop
 
 
-def test_stop_unmounts(tmp_path: Path, device: str) -> None:
+def test_stop_unmounts(tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "mnt"
+    done = (["umount", str(target)], "", 0)
     backend, host = make(
-        pool(device, target),
-        (["umount", str(target)], "", 0),
-        mounts=ROOT + line(device, str(target)),
-    )
+        pool(device, target), done, done, mounts=ROOT + line(device, str(target))
+    )  # fmt: skip
+    spawn = host._spawn
+
+    def unmount(argv: list[str], *rest: object) -> tuple[int, str, str]:
+        host.files["/proc/self/mountinfo"] = ROOT
+        return spawn(argv, *rest)
+
     with host:
+        with pytest.raises(OperationFailed, match="is still mounted"):
+            backend.stop()
+        monkeypatch.setattr(host, "_spawn", unmount)
         backend.stop()
 
 
@@ -255,7 +264,13 @@ def test_build_without_a_flag_makes_the_folder_only(tmp_path: Path, device: str)
 def test_build_formats(tmp_path: Path, device: str, unused: list[str], kind: str) -> None:
     argv = [*mkfs.COMMANDS[kind], device]
     assert argv[0].startswith("mkfs.")
-    backend, host = make(pool(device, tmp_path / "mnt", format=kind), (argv, "", 0), (argv, "", 0))
+    look = ["wipefs", "--no-act", "--json", device]
+    made = (look, f'{{"signatures": [{{"type": "{kind}"}}]}}', 0)
+    done = (argv, "", 0)
+    backend, host = make(
+        pool(device, tmp_path / "mnt", format=kind),
+        done, made, done, made, done, (look, '{"signatures": []}', 0),
+    )  # fmt: skip
     with host:
         backend.build(overwrite=True, no_overwrite=False)
         assert unused == ["unused", "unused"]
@@ -263,6 +278,8 @@ def test_build_formats(tmp_path: Path, device: str, unused: list[str], kind: str
         backend.build(overwrite=False, no_overwrite=True)
         # again right before the change
         assert unused == ["unused", "empty", "unused"]
+        with pytest.raises(OperationFailed, match="no file system was made on"):
+            backend.build(overwrite=True, no_overwrite=False)
 
 
 @pytest.mark.parametrize("kind", ["auto", "iso9660", "gfs", "vmfs"])
