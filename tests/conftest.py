@@ -10,7 +10,7 @@ import pytest
 import tally
 from hypothesis import settings
 
-from storagectl.host import Host
+from storagectl.host import TEST_DEVICES, Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,7 @@ def _no_real_commands(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         raise NoRealCommands(argv)
 
     monkeypatch.setattr(Host, "_spawn", refuse)
+    monkeypatch.delenv(TEST_DEVICES, raising=False)
 
 
 @pytest.fixture(autouse=True)

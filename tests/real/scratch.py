@@ -81,18 +81,24 @@ def attached(file: Path | str, *, sector: int = 512) -> Iterator[str]:
         wait_for(lambda: str(file) not in backing_files().get(device, ""), f"{device} stays")
 
 
+PERMITTED: list[tuple[str, ...]] = []
+
+
 @contextlib.contextmanager
 def permitted(*paths: str) -> Iterator[None]:
     """Let the program change these devices, those permitted already, and no others."""
-    before = os.environ.get(TEST_DEVICES)
-    os.environ[TEST_DEVICES] = ":".join([*filter(None, [before]), *paths])
+    PERMITTED.append(paths)
+    before = os.environ.get(TEST_DEVICES, "")
+    os.environ[TEST_DEVICES] = ":".join(filter(None, (before, *paths)))
     try:
         yield
     finally:
-        if before is None:
+        # in whatever order they end
+        PERMITTED.remove(paths)
+        left = os.environ[TEST_DEVICES].split(":")
+        os.environ[TEST_DEVICES] = ":".join(path for path in left if path not in paths)
+        if not PERMITTED:
             del os.environ[TEST_DEVICES]
-        else:
-            os.environ[TEST_DEVICES] = before
 
 
 @contextlib.contextmanager
