@@ -225,7 +225,7 @@ def test_servers_that_refuse(shell: LabShell, tmp_path: Path) -> None:
         assert "hint: install the package glusterfs-client" in error
 
         define(shell, read_only, target)
-        shell.ok("pool-start", "p")
+        shell.ok("pool-start", "p", "--build")  # what failed has left no folder
         assert "Read-only file system" in shell.fails("vol-create-as", "p", "v", "1M")
         shell.ok("pool-destroy", "p")
 
