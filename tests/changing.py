@@ -182,6 +182,14 @@ class Place:
             return SECRET_UUID
         return f"{self.folder}/{named[head]}{slash}{tail}" if head in named else word
 
+    def state(self) -> dict[str, object]:
+        """Return all there is, but for blocks, and for empty folders of ours: they are no state."""
+        found = self.picture(times=False)
+        return {
+            name: row[:-1] for name, row in found.items()
+            if not name.startswith("root") or row[3] is not None
+        }  # fmt: skip
+
     def picture(self, *, times: bool) -> dict[str, tuple[object, ...]]:
         """Return all there is, but for locks; what is random looks the same each time."""
         found: dict[str, tuple[object, ...]] = {}

@@ -340,19 +340,24 @@ def require_no_options(calls: list[list[str]]) -> None:
             assert not (MARK in word and "\n" in word), argv
 
 
+def from_source(home: Path, source: str, value: str) -> str:
+    """Return a pool's document with a value in its source, and make its target."""
+    kind = source.split()[0]
+    text = escape(value, {"'": "&apos;", "\n": "&#10;", "\t": "&#9;"})
+    target = "" if POOL_TYPES[kind].target else f"<target><path>{home}/t</path></target>"
+    (home / "t").mkdir()
+    return (
+        f"<pool type='{kind}'><name>p</name><source>{SOURCES[source].format(text)}</source>"
+        f"{target}</pool>"
+    )
+
+
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_s04_s08_what_a_source_says_is_never_an_option(
     home: Path, spoken: list[list[str]], source: str, word: str
 ) -> None:
-    kind = source.split()[0]
-    text = escape(WORDS[word], {"'": "&apos;", "\n": "&#10;"})
-    target = "" if POOL_TYPES[kind].target else f"<target><path>{home}/t</path></target>"
-    (home / "t").mkdir()
-    document = (
-        f"<pool type='{kind}'><name>p</name><source>{SOURCES[source].format(text)}</source>"
-        f"{target}</pool>"
-    )
+    document = from_source(home, source, WORDS[word])
     with counted("hostile words for tools"):
         if attempt_document(home, document, "pool-define", "FILE"):
             for words in (
@@ -401,14 +406,7 @@ def test_s08_fields_that_a_tool_would_read_as_more(
     home: Path, spoken: list[list[str]], source: str, value: str
 ) -> None:
     """Refused when it is defined, or when it would be used; no tool is told of it."""
-    kind = source.split()[0]
-    text = escape(value, {"'": "&apos;", "\n": "&#10;", "\t": "&#9;"})
-    target = "" if POOL_TYPES[kind].target else f"<target><path>{home}/t</path></target>"
-    (home / "t").mkdir()
-    document = (
-        f"<pool type='{kind}'><name>p</name><source>{SOURCES[source].format(text)}</source>"
-        f"{target}</pool>"
-    )
+    document = from_source(home, source, value)
     with counted("hostile words for tools"):
         if attempt_document(home, document, "pool-define", "FILE"):
             require_refusal(storagectl(home / "root", "pool-start", "p"), value)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ALL = os.environ.get("STORAGECTL_FAULTS") == "all"
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT", "EMFILE", "EACCES")
 SOME = 4  # calls of each command
+TRIES = 3
 # Commands with several changes of their own: those before the failure stay.
 BULK = ("apply", "autostart", "import")
 # virsh, too, has no line of what it tried here.
@@ -64,15 +65,6 @@ def points(calls: Sequence[str], turn: int) -> list[tuple[int, str]]:
     ]  # fmt: skip
 
 
-def state_of(place: Place) -> dict[str, object]:
-    """Return all there is, but for blocks, and for empty folders of ours: they are no state."""
-    found = place.picture(times=False)
-    return {
-        name: row[:-1] for name, row in found.items()
-        if not name.startswith("root") or row[3] is not None
-    }  # fmt: skip
-
-
 def copy(folder: Path, new: Path) -> None:
     run("cp", "--archive", "--sparse=always", folder, new)
 
@@ -88,7 +80,7 @@ def check(
     name = words[0]
     assert unfinished(place) == []
     if ended.status == 0:
-        assert state_of(place) == after
+        assert place.state() == after
         return
     assert ended.status == 1
     said = [line for line in ended.stderr.splitlines() if not line.startswith("warning: ")]
@@ -96,11 +88,11 @@ def check(
     assert len(said) in (2, LINES.get(name))
     in_place = name == "vol-wipe" or any(told in ended.stderr for told in IN_PLACE)
     if name not in BULK and not in_place:
-        assert state_of(place) == before
+        assert place.state() == before
         return
     again = faults.forked(place.root, *words)
     assert (again.status, again.stderr) == (0, "")
-    assert state_of(place) == after
+    assert place.state() == after
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.command}-{len(case.before)}")
@@ -108,7 +100,7 @@ def test_s53_a_call_that_fails(place: Place, case: Case) -> None:
     words = [place.meant(word) for word in shlex.split(case.command)]
     place.anew(case)
     kept = place.folder.with_name("kept")
-    before, whole = state_of(place), place.picture(times=False)
+    before, whole = place.state(), place.picture(times=False)
     copy(place.folder, kept)
 
     def restore() -> None:
@@ -117,12 +109,17 @@ def test_s53_a_call_that_fails(place: Place, case: Case) -> None:
 
     usual = faults.forked(place.root, *words)
     assert (usual.status, usual.stderr) == (0, ""), usual
-    after = state_of(place)
+    after = place.state()
     restore()
     wrong = []
     for number, code in points(usual.calls, CASES.index(case)):
         failing = faults.failing(number, getattr(errno, code))
-        ended = faults.forked(place.root, *words, before=failing)
+        for turn in range(TRIES):
+            ended = faults.forked(place.root, *words, before=failing)
+            if ended.calls[: number + 1] == usual.calls[: number + 1]:
+                break
+            if turn < TRIES - 1:
+                restore()  # another call has failed: qemu-img was tried again, or not
         try:
             with tally.counted(f"errno {code}"):
                 check(place, words, ended, before, after)
@@ -133,7 +130,7 @@ def test_s53_a_call_that_fails(place: Place, case: Case) -> None:
     assert not wrong, "\n".join(map(str, wrong))
     again = faults.forked(place.root, *words)
     assert (again.status, again.stderr) == (0, "")
-    assert state_of(place) == after
+    assert place.state() == after
 
 
 # System calls of the program as it is installed, and how they fail
@@ -154,7 +151,7 @@ def test_s53_a_call_of_the_real_program_fails(
 ) -> None:
     """From outside: Python's own writes as well.  Words that cannot be written are no undoing."""
     place.anew(case)
-    before = state_of(place)
+    before = place.state()
     argv = Program(place.root).argv(*(place.meant(word) for word in case.command.split()))
     for number in range(1, 9 if ALL else 2):
         inject = f"inject={call}:error={code}:when={number}"
@@ -167,8 +164,8 @@ def test_s53_a_call_of_the_real_program_fails(
             assert "Traceback" not in done.stderr
             assert unfinished(place) == []
             if done.returncode == 0 or done.stderr.count("error: ") < 2:
-                assert state_of(place) != before, done
+                assert place.state() != before, done
             else:
-                assert state_of(place) == before, done
+                assert place.state() == before, done
             place.anew(case)
     assert place.run(case.command).status == 0

@@ -72,7 +72,7 @@ def test_s53_a_folder_of_ours_cannot_be_written(
 ) -> None:
     """Refused in words, or done without it; everything is as before, and works afterwards."""
     place.anew(case)
-    before = state_of(place)
+    before = place.state()
     with tally.counted(f"{part.split('/')[0]} {how}"):
         for _ in small(place.root / part, how):
             answer = place.run(case.command)
@@ -83,11 +83,11 @@ def test_s53_a_folder_of_ours_cannot_be_written(
             assert answer.status == 1
             assert all(line.startswith("error: ") for line in said), answer
             assert len(said) == 2 or case.command.split()[0] in OTHER_LINES, answer
-            assert state_of(place) == before, answer
+            assert place.state() == before, answer
             assert place.run(case.command).status == 0
         else:
             assert said == []
-            assert state_of(place) != before or case.command.startswith("pool-refresh")
+            assert place.state() != before or case.command.startswith("pool-refresh")
 
 
 @pytest.mark.parametrize("command", ["vol-create-as p new 1M", *READING])
@@ -130,11 +130,3 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60
     )
-
-
-def state_of(place: Place) -> dict[str, object]:
-    found = place.picture(times=False)
-    return {
-        name: row[:-1] for name, row in found.items()
-        if not name.startswith("root") or row[3] is not None
-    }  # fmt: skip
