@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.backends.troubles import ERROR, WARNING, Trouble, edit, of_device, own
 from storagectl.errors import OperationFailed, OperationInvalid, StorageError, ToolMissing
-from storagectl.host import is_staged, locked_by_others
+from storagectl.host.files import is_staged, locked_by_others
 from storagectl.packages import everywhere, install
 from storagectl.pools import Entry, no_such_pool, require_absolute
 from storagectl.status import words

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from storagectl.host import system_errors
+from storagectl.host.files import system_errors
 from storagectl.record import Row
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
 )
-from storagectl.host import is_at, is_staged, system_errors
+from storagectl.host.files import is_at, is_staged, system_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from storagectl import backends
 from storagectl.errors import ConfigUnsupported, OperationInvalid, StorageError
-from storagectl.host import is_staged
+from storagectl.host.files import is_staged
 from storagectl.plan import CREATED, DELETED, RESIZED, VOLUMES, Plan, PoolPlan, Step
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.volumes import require_plain_name

@@ -31,7 +31,7 @@ from storagectl.errors import (
     VolumeNotFound,
     VolumesInactive,
 )
-from storagectl.host import system_errors
+from storagectl.host.files import system_errors
 from storagectl.model import BackingStore, Permissions, Volume
 from storagectl.pools import typed
 from storagectl.pooltypes import POOL_TYPES

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import faults
 import tally
 
-import storagectl.host
-from storagectl.host import Host, is_staged
+from storagectl.host import Host, files
+from storagectl.host.files import is_staged
 from storagectl.host.plan import Planner
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def watch_changes(tell: Callable[[str], None]) -> None:
     for name in CALLS:
         setattr(os, name, told(name, getattr(os, name)))
     os.open = opened
-    storagectl.host.renamed_new = told("renameat2", storagectl.host.renamed_new)
+    files.renamed_new = told("renameat2", files.renamed_new)
 
 
 class Tally:

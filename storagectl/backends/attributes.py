@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.host import label_of
+from storagectl.host.files import label_of
 from storagectl.model import Permissions, Timestamps
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from storagectl.backends import devices, files
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
-from storagectl.host import system_errors
+from storagectl.host.files import system_errors
 from storagectl.model import Permissions, Timestamps, Volume
 from storagectl.tools import qemu_img
 

@@ -22,7 +22,7 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
-from storagectl.host import system_errors
+from storagectl.host.files import system_errors
 from storagectl.tools import blkid, blockdev
 
 if TYPE_CHECKING:

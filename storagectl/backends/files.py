@@ -27,10 +27,9 @@ from storagectl.errors import (
     ToolFailed,
     XmlError,
 )
-from storagectl.host import (
-    Bounds,
+from storagectl.host import Bounds, bulk
+from storagectl.host.files import (
     acting_as,
-    bulk,
     holder_of,
     is_staged,
     locked_by_others,

@@ -20,7 +20,7 @@ from storagectl.errors import (
     StorageError,
     ToolFailed,
 )
-from storagectl.host import is_staged, system_errors
+from storagectl.host.files import is_staged, system_errors
 from storagectl.model import Volume
 from storagectl.tools import mount
 from storagectl.tools.blockdev import Mount, parse_mountinfo

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import SystemFailure
-from storagectl.host import open_file, when_unleased
+from storagectl.host.files import open_file, when_unleased
 from storagectl.model import BackingStore, Encryption, Volume
 from storagectl.tools import imageheader
 

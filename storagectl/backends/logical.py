@@ -38,7 +38,7 @@ from storagectl.errors import (
     ToolFailed,
     VolumeExists,
 )
-from storagectl.host import is_staged, staged_path
+from storagectl.host.files import is_staged, staged_path
 from storagectl.model import BackingStore, Device, Source, SourceExtent, Volume
 from storagectl.tools import lvm
 

@@ -15,7 +15,7 @@ from storagectl.errors import (
     ToolFailed,
     ToolTimeout,
 )
-from storagectl.host import acting_as
+from storagectl.host.files import acting_as
 from storagectl.model import Host as Server
 from storagectl.model import Source
 from storagectl.tools import mount, showmount

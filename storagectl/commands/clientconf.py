@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storagectl.errors import ConfigFileError, InternalError, SystemFailure
-from storagectl.host import content
+from storagectl.host.files import content
 
 if TYPE_CHECKING:
     from storagectl.commands.virconf import Settings

@@ -12,11 +12,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.host import (
+from storagectl.host import TOOL_PATH, Host
+from storagectl.host.files import (
     NOCOW,
     STAGED_LOCK,
-    TOOL_PATH,
-    Host,
     acting_as,
     attributes_of,
     has_flag,

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storagectl.backends import devices
-from storagectl.host import TEST_DEVICES, bulk, is_staged
+from storagectl.host import TEST_DEVICES, bulk
+from storagectl.host.files import is_staged
 from storagectl.tools.blockdev import parse_mountinfo, parse_swaps
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import inprocess
 import pytest
 from scratch import MIB, digest, run
 
-from storagectl.host import bulk, is_staged
+from storagectl.host import bulk
+from storagectl.host.files import is_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ import tally
 from changing import CASES, RAW, Case, Place, make_editor
 from scratch import Program, run
 
-from storagectl.host import is_staged
+from storagectl.host.files import is_staged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

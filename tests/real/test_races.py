@@ -21,7 +21,7 @@ import pytest
 from crowd import Run, begin, together
 from scratch import MIB, make, mounts, run, wait_for
 
-from storagectl.host import is_staged
+from storagectl.host.files import is_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

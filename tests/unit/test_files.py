@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl import host
 from storagectl.backends import files
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
@@ -26,7 +25,9 @@ from storagectl.errors import (
     SystemFailure,
     ToolFailed,
 )
-from storagectl.host import bulk, staged_path
+from storagectl.host import bulk
+from storagectl.host import files as host_files
+from storagectl.host.files import staged_path
 from storagectl.model import BackingStore, Encryption, Permissions, Pool, Secret, Volume
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ STEPS = [
     (os, "posix_fallocate"),
     (os, "ftruncate"),
     (os, "fsync"),
-    (host, "renamed_new"),
+    (host_files, "renamed_new"),
     (os, "chmod"),
 ]
 PROBLEMS = [KeyboardInterrupt(), SystemExit(143), FULL, OSError(errno.EIO, "Input/output error")]

@@ -27,7 +27,8 @@ from storagectl.errors import (
     ToolTalkative,
     ToolTimeout,
 )
-from storagectl.host import TOOL_PATH, Host, is_staged, locked, publish, staged_path, system_errors
+from storagectl.host import TOOL_PATH, Host, files
+from storagectl.host.files import is_staged, locked, publish, staged_path, system_errors
 
 
 @pytest.fixture
@@ -392,7 +393,7 @@ def test_s57_staged_never_replaces(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
 ) -> None:
     if not hard_links:
-        monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
+        monkeypatch.setattr(files, "renamed_new", lambda path, new: False)
         monkeypatch.setattr(os, "link", failing(errno.EPERM))
     path = tmp_path / "v"
     with pytest.raises(FileExistsError), host.staged(str(path)) as staged:  # noqa: PT012
@@ -407,7 +408,7 @@ def test_s22_staged_never_follows_a_planted_link(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
 ) -> None:
     if not hard_links:
-        monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
+        monkeypatch.setattr(files, "renamed_new", lambda path, new: False)
         monkeypatch.setattr(os, "link", failing(errno.EPERM))
     victim = tmp_path / "victim"
     with pytest.raises(FileExistsError), host.staged(str(tmp_path / "v")) as staged:  # noqa: PT012
@@ -420,7 +421,7 @@ def test_s22_staged_never_follows_a_planted_link(
 def test_publish_where_there_are_no_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
+    monkeypatch.setattr(files, "renamed_new", lambda path, new: False)
     monkeypatch.setattr(os, "link", failing(code))
     (tmp_path / "part").write_text("x")
     publish(str(tmp_path / "part"), str(tmp_path / "v"))
@@ -431,7 +432,7 @@ def test_publish_where_there_are_no_hard_links(
 def test_publish_gives_the_name_back_when_the_last_step_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "renamed_new", lambda path, new: False)
+    monkeypatch.setattr(files, "renamed_new", lambda path, new: False)
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
     monkeypatch.setattr(os, "rename", failing(errno.EIO))
     (tmp_path / "part").write_text("x")
@@ -466,7 +467,7 @@ def test_a_file_swept_before_its_lock_is_made_anew(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S57: another process may sweep between open(2) and the lock."""
-    real, swept = host_module.lock_byte, []
+    real, swept = files.lock_byte, []
 
     def lock(fd: int, byte: int, kind: int, *, wait: bool = False) -> bool:
         if not swept:
@@ -754,5 +755,5 @@ def test_s57_a_lease_is_waited_for(tmp_path: Path) -> None:
         assert other.stdout.readline() == "leased\n"
         with pytest.raises(BlockingIOError):
             os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        os.close(host_module.open_file(str(path), os.O_RDONLY | os.O_NONBLOCK))
+        os.close(files.open_file(str(path), os.O_RDONLY | os.O_NONBLOCK))
         assert other.wait(30) == 0

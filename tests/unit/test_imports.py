@@ -109,8 +109,8 @@ PLAIN = (
     "__main__", "backends", "backends.attributes", "backends.filesystem", "commands",
     "commands.cli", "commands.clientconf", "commands.connection", "commands.list_options",
     "commands.options", "commands.output", "commands.reader", "commands.session", "config",
-    "errors", "events", "host", "host.mounts", "model", "pools", "pooltypes", "poolxml",
-    "record", "store", "tools", "tools.blockdev", "tools.mount", "units", "xmltree",
+    "errors", "events", "host", "host.files", "host.mounts", "model", "pools", "pooltypes",
+    "poolxml", "record", "store", "tools", "tools.blockdev", "tools.mount", "units", "xmltree",
 )  # fmt: skip
 OF_VOLUMES = ("backends.images", "commands.vol_show", "tools.imageheader", "volumes")
 

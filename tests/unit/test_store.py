@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from storagectl import store as store_module
 from storagectl.errors import InternalError, ResourceBusy, StorageError, SystemFailure
-from storagectl.host import Host, staged_path
+from storagectl.host import Host
+from storagectl.host.files import staged_path
 from storagectl.model import Pool
 from storagectl.poolxml import check_name, format_pool, parse_pool
 from storagectl.store import REGISTRY, Store, folders

@@ -38,7 +38,7 @@ from storagectl.errors import (
     VolumeNotFound,
     VolumesInactive,
 )
-from storagectl.host import Host, bulk, locks
+from storagectl.host import Host, bulk, files, locks
 from storagectl.model import BackingStore, Encryption, Pool, Volume
 from storagectl.pools import Pools
 from storagectl.store import Store
@@ -645,15 +645,15 @@ def test_s22_rename_replaces_nothing(
     with pytest.raises((VolumeExists, OperationInvalid)):
         rename(lab, of=of)
     (path.rmdir if kind == "folder" else path.unlink)()
-    real = host.rename_new
+    real = files.rename_new
 
     def late(old: str, new: str) -> None:
         other_first()
         real(old, new)
 
     monkeypatch.setattr(host, "rename_new", late)
-    for flags in (host.NOREPLACE, 1 << 30):  # the kernel knows no such flag: EINVAL
-        monkeypatch.setattr(host, "NOREPLACE", flags)
+    for flags in (files.NOREPLACE, 1 << 30):  # the kernel knows no such flag: EINVAL
+        monkeypatch.setattr(files, "NOREPLACE", flags)
         text = last(lambda: rename(lab, of=of), OperationInvalid)
         assert text.endswith(f"volume target path '{path}' already exists")
         assert sorted(os.listdir(lab.root / "one")) == ["a", "b", "d"]
@@ -663,7 +663,7 @@ def test_s22_rename_replaces_nothing(
 def test_rename_where_the_file_system_knows_no_flags(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "NOREPLACE", 1 << 30)
+    monkeypatch.setattr(files, "NOREPLACE", 1 << 30)
     test_rename(lab, "b")
 
 
@@ -685,12 +685,12 @@ def test_rename_of_what_is_in_use(lab: Lab) -> None:
             text = last(lambda: rename(lab), ResourceBusy)
             assert text == f"resource busy: '{path}' is in use: process {process.pid} (python)"
             with open(path, "rb") as stream:
-                assert host.locked_by_others(stream.fileno()) == bool(taken)
+                assert files.locked_by_others(stream.fileno()) == bool(taken)
             process.stdin.close()
     assert os.listdir(lab.root / "one") == ["a"]
 
 
-@pytest.mark.parametrize("byte", [100, host.VOLUME_LOCK], ids=["qemu", "storagectl"])
+@pytest.mark.parametrize("byte", [100, files.VOLUME_LOCK], ids=["qemu", "storagectl"])
 def test_rename_of_what_a_process_that_cannot_be_seen_has_locked(
     lab: Lab, byte: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,8 @@ from storagectl.errors import (
     ToolFailed,
     VolumeNotFound,
 )
-from storagectl.host import Host, locked
+from storagectl.host import Host
+from storagectl.host.files import locked
 from storagectl.model import Device, Extent, Pool, Source, Volume
 from storagectl.tools import parted
 from storagectl.tools.parted import Free, Partition, PartitionTable

@@ -19,7 +19,7 @@ from storagectl.errors import (
     ToolMissing,
     ToolTimeout,
 )
-from storagectl.host import acting_as
+from storagectl.host.files import acting_as
 from storagectl.model import Host as Server
 from storagectl.model import Permissions, Pool, Source, Volume
 
