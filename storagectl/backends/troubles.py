@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from storagectl.backends.disk import Disk
     from storagectl.backends.filesystem import Directory, FileSystem, Mounted
     from storagectl.backends.iscsi import Iscsi
-    from storagectl.backends.logical import Logical
     from storagectl.backends.scsi import Scsi
+    from storagectl.backends.volume_group import VolumeGroup
 
 ERROR, WARNING = "error", "warning"
 LVM_DEVICES = "/etc/lvm/devices/system.devices"
@@ -216,9 +216,9 @@ def of_disk(pool: Disk) -> Iterator[Trouble]:
 # Volume groups
 
 
-def of_group(pool: Logical) -> Iterator[Trouble]:
+def of_group(pool: VolumeGroup) -> Iterator[Trouble]:
     """Yield what is wrong with a volume group."""
-    from storagectl.backends.logical import refusal
+    from storagectl.backends.volume_group import refusal
 
     name = pool.pool.name
     group_name = pool.group
@@ -259,9 +259,9 @@ def _of_other_group(name: str, error: OperationFailed) -> Trouble:
     return Trouble(ERROR, "group-foreign", what, command, mends=False)
 
 
-def _without_group(pool: Logical) -> Iterator[Trouble]:
+def _without_group(pool: VolumeGroup) -> Iterator[Trouble]:
     """Tell why there is no volume group: not made yet, or hidden from LVM."""
-    from storagectl.backends.logical import MEMBER
+    from storagectl.backends.volume_group import MEMBER
 
     name, group = pool.pool.name, pool.group
     there = [device for device in pool.devices if has_medium(device)]
