@@ -36,9 +36,12 @@ ASKING = {
     "open_staged", "plan_tries", "plan_with_secret", "planned", "query", "read_file",
     "secret_file",
 }  # fmt: skip
+PLANNED = {
+    name for planner in Planner.__mro__[: Planner.__mro__.index(Host)] for name in vars(planner)
+}
 METHODS = sorted(
     {name for name, what in vars(Host).items() if callable(what) and name[0] != "_"}
-    & set(vars(Planner)) - ASKING
+    & PLANNED - ASKING
     | {"converse"}
 )
 CALLS = (
