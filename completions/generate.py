@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from storagectl import backends, events
-from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import COMMON, Flag, Value, option_name
 from storagectl.commands.help import GROUPS
 from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import formats
 
 from storagectl import __version__
-from storagectl.commands import COMMANDS, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import Flag, Value, option_name
 from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
 from storagectl.errors import StorageError, code

@@ -96,7 +96,7 @@ def run(args: list[str]) -> int:
 
         offer(args[1:])
         return 0
-    from storagectl.commands import cli, output, report
+    from storagectl.commands import cli, output
     from storagectl.errors import StorageError
 
     signal.signal(signal.SIGTERM, end)
@@ -108,7 +108,7 @@ def run(args: list[str]) -> int:
         status = cli.main(args)
         sys.stdout.flush()
     except StorageError as error:
-        report(error)
+        output.report(error)
         return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

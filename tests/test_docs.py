@@ -12,7 +12,8 @@ import manual
 import pytest
 from inprocess import storagectl
 
-from storagectl.commands import COMMANDS, COMMON, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import COMMON, Flag, Value, option_name
 from storagectl.commands.help import GROUPS
 from storagectl.commands.options import OPTIONS
 from storagectl.pooltypes import POOL_TYPES

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, flag, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.session import exclusive, read_file
 from storagectl.errors import ClientError
 

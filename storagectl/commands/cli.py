@@ -14,7 +14,7 @@ from storagectl.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storagectl.commands import Call
+    from storagectl.commands.reader import Call
 
 
 def main(args: list[str]) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, value
 from storagectl.doctor import examine
 
 if TYPE_CHECKING:

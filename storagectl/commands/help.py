@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from storagectl.commands import COMMANDS, Command, Flag, Value, command, find, option_name, output
-from storagectl.commands import value as option
+from storagectl.commands import COMMANDS, find, output
+from storagectl.commands.command import Command, Flag, Value, command, option_name
+from storagectl.commands.command import value as option
 from storagectl.errors import ClientError, Mistyped
 
 

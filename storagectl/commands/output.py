@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
+    from storagectl.errors import StorageError
+
 # Categories of what is no character, and classes of what turns the writing direction.
 UNSEEN = ("Cc", "Cn", "Cs", "Zl", "Zp")
 REORDERING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -86,6 +88,19 @@ def error(line: str) -> None:
     """Print a line of an error on stderr, and add it to the file that --log names."""
     put(sys.stderr, f"error: {line}\n")
     log("ERROR", line)
+
+
+def report(found: StorageError) -> None:
+    """Print an error as virsh does; on a terminal also what would help."""
+    sys.stdout.flush()
+    for line in found.lines():
+        error(line)
+    if (found.hint or found.mistyped) and shows_hints():
+        from storagectl.commands.hints import hint_of
+
+        hint = hint_of(found)
+        if hint:
+            put(sys.stderr, f"hint: {hint}\n")
 
 
 def open_log(path: str) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, output, report, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.session import exclusive, read_file
 from storagectl.errors import StorageError
 
@@ -274,7 +275,7 @@ def pool_edit(session: Session, pool: str) -> None:
             except StorageError as error:
                 if session.json or not sys.stdin.isatty():
                     raise
-                report(error)
+                output.report(error)
                 answer = ask_again()
                 if answer == "n":
                     raise click.exceptions.Exit(1) from error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl import events
-from storagectl.commands import command, flag, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.errors import ClientError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, value
+from storagectl.commands.command import command, value
 from storagectl.errors import ClientError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, value
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.pool_define import build_options, if_inactive_option
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError, PoolNotFound

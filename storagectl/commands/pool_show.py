@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError, Inaccessible, Mistyped, PoolNotFound, StorageError

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, value
 from storagectl.commands.session import read_file
 from storagectl.pooltypes import POOL_TYPES
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from storagectl.commands import flag
+from storagectl.commands.command import flag
 from storagectl.commands.session import exclusive
 from storagectl.host.bulk import Meter, Mover
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import output, report
+from storagectl.commands import output
 from storagectl.commands.connection import effective, serves_system
 from storagectl.config import Config, load
 from storagectl.errors import ClientError, StorageError, UsageError
@@ -210,7 +210,7 @@ class Session:
 
     def report(self, error: StorageError) -> Facts | None:
         """Print an error after which the command goes on.  Returns: its facts, for JSON."""
-        report(error)
+        output.report(error)
         if not self.json:
             return None
         from storagectl.commands.document import error_facts
@@ -219,7 +219,7 @@ class Session:
 
     def fail(self, error: StorageError) -> None:
         """Print the error that ends a command, and keep it for JSON."""
-        report(error)
+        output.report(error)
         if self.document is not None:
             self.document.fail(error)
 

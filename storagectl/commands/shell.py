@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from storagectl.commands import output, report
+from storagectl.commands import output
 from storagectl.commands.cli import asks_for_json, perform
 from storagectl.commands.options import history_size
 from storagectl.commands.reader import read, split
@@ -37,7 +37,7 @@ def converse(settings: Settings) -> None:
     try:
         history = history_size()
     except ClientError as error:
-        report(error)
+        output.report(error)
     plain = not settings.json
     if plain and not settings.quiet:
         sys.stdout.write(WELCOME)
@@ -64,7 +64,7 @@ def run(line: str, settings: Settings) -> None:
     try:
         calls = read(split(line))
     except UsageError as error:
-        report(error)
+        output.report(error)
         if settings.json or asks_for_json([line]):
             from storagectl.commands import document
 

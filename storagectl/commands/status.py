@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storagectl.commands import command, flag, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.picture import PLAIN, Paper, details, overview, summary, text
 from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError

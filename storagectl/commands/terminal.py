@@ -10,14 +10,15 @@ import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from storagectl.commands import COMMANDS, Flag, Value, find, option_name
-from storagectl.commands.reader import split
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import Flag, Value, option_name
+from storagectl.commands.reader import named, split
 from storagectl.commands.session import Session
 from storagectl.errors import StorageError
 from storagectl.store import user_folder
 
 if TYPE_CHECKING:
-    from storagectl.commands import Command
+    from storagectl.commands.command import Command
     from storagectl.commands.session import Settings
 
 # What stands in a line with the value of a secret.
@@ -97,7 +98,7 @@ class Terminal:
         ]  # fmt: skip
         flags = {f"--{option_name(param)}" for param in command.params if isinstance(param, Flag)}
         with contextlib.suppress(StorageError):
-            given = command.named([*(w for w in words if w not in flags), "\0"]) or []
+            given = named(command, [*(w for w in words if w not in flags), "\0"]) or []
             for word in given:
                 name, _, value = word.removeprefix("--").partition("=")
                 if value == "\0":

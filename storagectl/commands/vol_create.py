@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storagectl.commands import command, flag, output, value
+from storagectl.commands import output
+from storagectl.commands.command import command, flag, value
 from storagectl.commands.progress import (
     moving,
     progress_options,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from storagectl.commands import flag, value
+from storagectl.commands.command import flag, value
 from storagectl.errors import InvalidArgument
 from storagectl.model import Permissions
 

@@ -22,7 +22,8 @@ from answers import SCHEMA, check, document_of
 from inprocess import storagectl
 
 from storagectl import events
-from storagectl.commands import COMMANDS, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import option_name
 from storagectl.commands.document import error_facts
 from storagectl.commands.pool_event import show_as_json
 from storagectl.errors import StorageError, ToolFailed, code

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from storagectl.commands import COMMANDS, DRY_RUN, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import DRY_RUN, option_name
 from storagectl.commands.options import OPTIONS, read_options
 from storagectl.commands.reader import read, split
 from storagectl.errors import UsageError

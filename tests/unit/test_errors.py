@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from storagectl import errors
-from storagectl.commands import report
+from storagectl.commands import output
 
 PREFIXES = {
     "InternalError": "internal error: ",
@@ -79,7 +79,7 @@ def test_report_is_on_stderr_with_the_hint_last(
         monkeypatch.setenv("STORAGECTL_HINTS", wanted)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     error = errors.ToolMissing("Cannot find 'x' in path", action="Failed", hint="install y")
-    report(error)
+    output.report(error)
     captured = capsys.readouterr()
     assert captured.out == ""
     shown = {"always": True, "never": False}.get(wanted or "", terminal)

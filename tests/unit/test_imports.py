@@ -107,10 +107,11 @@ PLAIN_STANDARD = (
 )  # fmt: skip
 PLAIN = (
     "__main__", "backends", "backends.attributes", "backends.filesystem", "commands",
-    "commands.cli", "commands.clientconf", "commands.connection", "commands.list_options",
-    "commands.options", "commands.output", "commands.reader", "commands.session", "config",
-    "errors", "events", "host", "host.files", "host.mounts", "model", "pools", "pooltypes",
-    "poolxml", "record", "store", "tools", "tools.blockdev", "tools.mount", "units", "xmltree",
+    "commands.cli", "commands.clientconf", "commands.command", "commands.connection",
+    "commands.list_options", "commands.options", "commands.output", "commands.reader",
+    "commands.session", "config", "errors", "events", "host", "host.files", "host.mounts",
+    "model", "pools", "pooltypes", "poolxml", "record", "store", "tools", "tools.blockdev",
+    "tools.mount", "units", "xmltree",
 )  # fmt: skip
 OF_VOLUMES = ("backends.images", "commands.vol_show", "tools.imageheader", "volumes")
 
@@ -197,6 +198,7 @@ def test_help_imports_no_command(root: Path) -> None:
     assert {name for name in names if name.startswith("storagectl.commands.")} == {
         "storagectl.commands.cli",
         "storagectl.commands.clientconf",
+        "storagectl.commands.command",
         "storagectl.commands.connection",
         "storagectl.commands.help",
         "storagectl.commands.options",

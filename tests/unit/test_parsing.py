@@ -12,7 +12,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from inprocess import Answer, storagectl
 
-from storagectl.commands import COMMANDS, Command, Flag, Value, find, option_name
+from storagectl.commands import COMMANDS, find
+from storagectl.commands.command import Command, Flag, Value, option_name
+from storagectl.commands.reader import named
 from storagectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -197,7 +199,7 @@ def test_length_may_be_negative_for_all() -> None:
 )  # fmt: skip
 def test_named(args: str, expected: str) -> None:
     name, *rest = args.split()
-    assert command(name).named(rest) == expected.split()
+    assert named(command(name), rest) == expected.split()
 
 
 def test_dash_as_a_value_is_passed_on() -> None:
@@ -268,11 +270,11 @@ def test_position_and_name_mean_the_same(name: str, data: st.DataObject) -> None
     values = [p for p in made.params if isinstance(p, Value) and not p.named_only]
     words = [data.draw(st.text(min_size=1, max_size=5)) for _ in values]
     by_name = [f"--{option_name(p)}={word}" for p, word in zip(values, words, strict=True)]
-    assert made.named(by_name) == by_name
-    assert set(made.named(data.draw(st.permutations(by_name)))) == set(by_name)
+    assert named(made, by_name) == by_name
+    assert set(named(made, data.draw(st.permutations(by_name)))) == set(by_name)
     # An option that may be repeated takes all that follows.
     if not any(p.multiple for p in values):
-        assert made.named(["--", *words]) == by_name
+        assert named(made, ["--", *words]) == by_name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -281,7 +283,7 @@ def test_position_and_name_mean_the_same(name: str, data: st.DataObject) -> None
 def test_any_words_are_read_or_refused(name: str, words: list[str]) -> None:
     made = command(name)
     try:
-        given_words = made.named(words)
+        given_words = named(made, words)
     except UsageError:
         return
     if "--help" not in given_words:
