@@ -44,7 +44,6 @@ SIZES = ("  <capacity ", "  <allocation ", "  <available ")
     named_only=True,
 )
 @flag("keep-going", "after an error go on with what does not depend on it")
-@click.pass_obj
 def apply(
     session: Session,
     file: tuple[str, ...],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.connection import canonical, effective, serves_system
@@ -24,7 +22,6 @@ XML_ESCAPES = str.maketrans(
 
 @command("cd", "Change the current directory.", connects=False)
 @value("dir", "directory to switch to (default: home or else root)", empty=True)
-@click.pass_obj
 def cd(session: Session, dir: str | None) -> None:
     if not session.settings.interactive:
         raise ClientError("cd: command valid only in interactive mode")
@@ -39,7 +36,6 @@ def cd(session: Session, dir: str | None) -> None:
 
 
 @command("pwd", "Print the current directory.", connects=False)
-@click.pass_obj
 def pwd(session: Session) -> None:
     try:
         folder = os.getcwd()
@@ -57,7 +53,9 @@ def pwd(session: Session) -> None:
 @flag("split", "split each argument on ','; ',,' is an escape sequence")
 @flag("err", "output to stderr")
 @value("string", "arguments to echo", rest=True, empty=True)
-def echo(shell: bool, xml: bool, split: bool, err: bool, string: tuple[str, ...]) -> None:
+def echo(
+    session: Session, shell: bool, xml: bool, split: bool, err: bool, string: tuple[str, ...]
+) -> None:
     exclusive(shell=shell, xml=xml)
     exclusive(shell=shell, split=split)
     exclusive(xml=xml, split=split)
@@ -86,14 +84,12 @@ def shell_quoted(word: str) -> str:
 
 
 @command("quit", "", connects=False)
-@click.pass_obj
 def quit(session: Session) -> None:
     session.settings.ended = True
     session.done_silently("ended")
 
 
 @command("exit", "", connects=False)
-@click.pass_obj
 def exit(session: Session) -> None:
     session.settings.ended = True
     session.done_silently("ended")
@@ -106,7 +102,6 @@ def exit(session: Session) -> None:
 )
 @value("name", "hypervisor connection URI", empty=True)
 @flag("readonly", "read-only connection")
-@click.pass_obj
 def connect(session: Session, name: str | None, readonly: bool) -> None:
     settings = session.settings
     uri = settings.connected_to if name is None else effective(name)
@@ -117,7 +112,6 @@ def connect(session: Session, name: str | None, readonly: bool) -> None:
 
 
 @command("uri", "")
-@click.pass_obj
 def uri(session: Session) -> None:
     found = canonical(session.settings.connected_to)
     output.write(found + "\n")

@@ -253,18 +253,17 @@ class Command(click.Command):
                 from storagectl.commands.confirm import confirm
 
                 confirm(self.name, values)
-            with click.Context(self, obj=session):
-                self.call_back(values)
+            self.call_back(session, values)
         except StorageError as error:
             if error.action is None and self.failure:
                 error.action = self.failure.format(**values)
             raise
 
-    def call_back(self, values: dict[str, Any]) -> None:
+    def call_back(self, session: Session, values: dict[str, Any]) -> None:
         """Call the function; an error of the system's that names a file is one of ours."""
         assert self.callback is not None
         try:
-            self.callback(**values)
+            self.callback(session, **values)
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise

@@ -30,7 +30,6 @@ PROGRAM = "storagectl"
     "failed to look at the pools",
 )
 @value("pool", "pool name or uuid; all, and what is around them, where none is given")
-@click.pass_obj
 def doctor(session: Session, pool: str | None) -> None:
     report = examine(session.pools, pool)
     if session.json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.commands import COMMANDS, find, output
 from storagectl.commands.command import Command, Flag, Value, command, option_name
 from storagectl.commands.command import value as option
 from storagectl.errors import ClientError, Mistyped
+
+if TYPE_CHECKING:
+    from storagectl.commands.session import Session
 
 
 class Group(NamedTuple):
@@ -58,7 +61,7 @@ DESCRIPTION = "Prints global help, command specific help, or help for a group of
 
 @command("help", DESCRIPTION.replace("a group", "a\n    group"), connects=False, lenient=True)
 @option("command", DESCRIPTION, empty=True)
-def help(command: str | None) -> None:
+def help(session: Session, command: str | None) -> None:
     if not command:
         output.write("Grouped commands:\n\n")
         for group in GROUPS:

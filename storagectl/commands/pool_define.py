@@ -91,7 +91,6 @@ def build_options(function: Any) -> Any:
 @value("file", "file containing an XML pool description", required=True)
 @flag("validate", "validate the XML against the schema")
 @if_missing_option
-@click.pass_obj
 def pool_define(session: Session, file: str, validate: bool, if_missing: bool) -> None:
     from storagectl.poolxml import parse_pool
 
@@ -105,7 +104,6 @@ def pool_define(session: Session, file: str, validate: bool, if_missing: bool) -
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}", changes=True)
 @definition_options
 @if_missing_option
-@click.pass_obj
 def pool_define_as(
     session: Session, /, name: str, print_xml: bool, if_missing: bool, **given: Any
 ) -> None:
@@ -124,7 +122,6 @@ def pool_define_as(
 @value("file", "file containing an XML pool description", required=True)
 @build_options
 @if_inactive_option
-@click.pass_obj
 def pool_create(
     session: Session,
     file: str,
@@ -153,7 +150,6 @@ def pool_create(
 @definition_options
 @build_options
 @if_inactive_option
-@click.pass_obj
 def pool_create_as(
     session: Session,
     /,
@@ -246,7 +242,6 @@ def pool_document(name: str, given: dict[str, Any]) -> str:
 
 @command("pool-edit", "Edit the XML configuration for a storage pool.", changes=True)
 @value("pool", "pool name or uuid", required=True)
-@click.pass_obj
 def pool_edit(session: Session, pool: str) -> None:
     import tempfile
 

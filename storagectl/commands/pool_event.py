@@ -29,7 +29,6 @@ LONGEST_TIMEOUT_S = (2**31 - 1) // 1000
 @value("timeout", "timeout seconds", number=True)
 @flag("list", "list valid event types")
 @flag("timestamp", "show timestamp for each printed event")
-@click.pass_obj
 def pool_event(
     session: Session,
     pool: str | None,

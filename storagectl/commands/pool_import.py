@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import click
-
 from storagectl.commands.command import command, value
 from storagectl.errors import ClientError
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     "import", "Take over the definitions of libvirt's pools, which stay as they are.", changes=True
 )
 @value("folder", "where the definitions are (default: where libvirt has them)")
-@click.pass_obj
 def import_(session: Session, folder: str | None) -> None:
     from storagectl import importing
 

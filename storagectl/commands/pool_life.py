@@ -6,8 +6,6 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.pool_define import build_options, if_inactive_option
 from storagectl.commands.session import exclusive
@@ -38,7 +36,6 @@ def if_exists_option(function: Any) -> Any:
 @flag("no-overwrite", "do not overwrite any existing data")
 @flag("overwrite", "overwrite any existing data")
 @if_inactive_option
-@click.pass_obj
 def pool_build(
     session: Session, pool: str, no_overwrite: bool, overwrite: bool, if_inactive: bool
 ) -> None:
@@ -55,7 +52,6 @@ def pool_build(
 @pool_option
 @build_options
 @if_inactive_option
-@click.pass_obj
 def pool_start(
     session: Session,
     pool: str,
@@ -87,7 +83,6 @@ def pool_start(
 )
 @pool_option
 @if_active_option
-@click.pass_obj
 def pool_destroy(session: Session, pool: str, if_active: bool) -> None:
     stop(session, pool, "destroyed", if_active=if_active)
 
@@ -100,7 +95,6 @@ def pool_destroy(session: Session, pool: str, if_active: bool) -> None:
 )
 @pool_option
 @if_active_option
-@click.pass_obj
 def pool_stop(session: Session, pool: str, if_active: bool) -> None:
     stop(session, pool, "stopped", if_active=if_active)
 
@@ -130,7 +124,6 @@ def what_is_left(entry: Entry) -> str:
 @command("pool-delete", "Delete a given pool.", "Failed to delete pool {pool}", changes=True)
 @pool_option
 @if_exists_option
-@click.pass_obj
 def pool_delete(session: Session, pool: str, if_exists: bool) -> None:
     try:
         session.pools.delete(pool)
@@ -151,7 +144,6 @@ def pool_delete(session: Session, pool: str, if_exists: bool) -> None:
 @pool_option
 @if_exists_option
 @flag("forget", "also of a pool that runs: drop it from the books and leave the host as it is")
-@click.pass_obj
 def pool_undefine(session: Session, pool: str, if_exists: bool, forget: bool) -> None:
     try:
         if forget:
@@ -173,7 +165,6 @@ def pool_undefine(session: Session, pool: str, if_exists: bool, forget: bool) ->
 @command("pool-refresh", "Refresh a given pool.", "Failed to refresh pool {pool}", changes=True)
 @pool_option
 @if_active_option
-@click.pass_obj
 def pool_refresh(session: Session, pool: str, if_active: bool) -> None:
     if session.pools.refresh(pool, if_active=if_active):
         session.done(f"Pool {pool} refreshed", "refreshed", pool=session.pool(pool))
@@ -184,7 +175,6 @@ def pool_refresh(session: Session, pool: str, if_active: bool) -> None:
 @command("pool-autostart", "Configure a pool to be automatically started at boot.", changes=True)
 @pool_option
 @flag("disable", "disable autostarting")
-@click.pass_obj
 def pool_autostart(session: Session, pool: str, disable: bool) -> None:
     verb = "unmark" if disable else "mark"
     with session.doing(f"failed to {verb} pool {pool} as autostarted"):
@@ -196,7 +186,6 @@ def pool_autostart(session: Session, pool: str, disable: bool) -> None:
 
 @command("autostart", "Start every inactive pool that is marked as autostarted.", changes=True)
 @flag("timing", "tell how long each pool took")
-@click.pass_obj
 def autostart(session: Session, timing: bool) -> None:
     from storagectl.autostart import start_all
 

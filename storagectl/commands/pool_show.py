@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.list_options import list_options, shape_of
@@ -37,7 +35,6 @@ NAME_WIDTH = 20
 @flag("uuid", "list UUID of active pools only")
 @flag("name", "list name of active pools only")
 @list_options
-@click.pass_obj
 def pool_list(
     session: Session,
     /,
@@ -149,7 +146,6 @@ def detailed(entry: Entry, size: Callable[[int], str]) -> tuple[str, ...]:
 @command("pool-info", "Returns basic information about the storage pool.")
 @value("pool", "pool name or uuid", required=True)
 @flag("bytes", "Return pool info in bytes")
-@click.pass_obj
 def pool_info(session: Session, pool: str, bytes: bool) -> None:
     entry = session.pools.find(pool)
     if session.json:
@@ -175,7 +171,6 @@ def pool_info(session: Session, pool: str, bytes: bool) -> None:
 
 @command("pool-exists", "Tell whether there is a pool: the exit status is 0 or 1.")
 @value("pool", "pool name or uuid", required=True)
-@click.pass_obj
 def pool_exists(session: Session, pool: str) -> None:
     session.answer(session.pools.exists(pool))
 
@@ -185,7 +180,6 @@ def pool_exists(session: Session, pool: str) -> None:
 @flag("inactive", "show inactive defined XML")
 @value("xpath", "xpath expression to filter the XML document", named_only=True)
 @flag("wrap", "wrap xpath results in an common root element")
-@click.pass_obj
 def pool_dumpxml(
     session: Session, pool: str, inactive: bool, xpath: str | None, wrap: bool
 ) -> None:
@@ -206,7 +200,6 @@ def pool_dumpxml(
 
 @command("pool-name", "")
 @value("pool", "pool name or uuid", required=True)
-@click.pass_obj
 def pool_name(session: Session, pool: str) -> None:
     from storagectl.poolxml import parse_uuid
 
@@ -226,7 +219,6 @@ def pool_name(session: Session, pool: str) -> None:
 
 @command("pool-uuid", "")
 @value("pool", "pool name or uuid", required=True)
-@click.pass_obj
 def pool_uuid(session: Session, pool: str) -> None:
     entry = session.pools.by_name(pool)
     if entry is None:
@@ -242,7 +234,6 @@ def pool_uuid(session: Session, pool: str) -> None:
     "Returns capabilities of storage pool support.",
     "failed to get storage pool capabilities",
 )
-@click.pass_obj
 def pool_capabilities(session: Session) -> None:
     from storagectl.capabilities import capabilities_xml
 

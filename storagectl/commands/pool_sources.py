@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, value
 from storagectl.commands.session import read_file
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 )
 @value("type", "type of storage pool sources to discover", required=True)
 @value("srcSpec", "optional file of source xml to query for pools")
-@click.pass_obj
 def find_storage_pool_sources(session: Session, type: str, srcspec: str | None) -> None:
     show_sources(session, type, None if srcspec is None else read_file(srcspec))
 
@@ -36,7 +33,6 @@ def find_storage_pool_sources(session: Session, type: str, srcspec: str | None) 
 @value("host", "optional host to query")
 @value("port", "optional port to query")
 @value("initiator", "optional initiator IQN to use for query")
-@click.pass_obj
 def find_storage_pool_sources_as(
     session: Session, type: str, host: str | None, port: str | None, initiator: str | None
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.list_options import list_options, shape_of
@@ -29,7 +27,6 @@ NO_VALUE = "value in virSecretSetValue must not be NULL"
 )
 @value("file", "file containing secret attributes in XML", required=True)
 @flag("validate", "validate the XML against the schema")
-@click.pass_obj
 def secret_define(session: Session, file: str, validate: bool) -> None:
     from storagectl.secrets import parse_secret
 
@@ -46,7 +43,6 @@ def secret_define(session: Session, file: str, validate: bool) -> None:
 @value("secret", "secret UUID", required=True)
 @value("xpath", "xpath expression to filter the XML document", named_only=True)
 @flag("wrap", "wrap xpath results in an common root element")
-@click.pass_obj
 def secret_dumpxml(session: Session, secret: str, xpath: str | None, wrap: bool) -> None:
     from storagectl.commands.xml import show_xml
     from storagectl.secrets import format_secret
@@ -65,7 +61,6 @@ def secret_dumpxml(session: Session, secret: str, xpath: str | None, wrap: bool)
 @flag("plain", "read the secret from file without converting from base64")
 @flag("interactive", "read the secret from the terminal")
 @value("base64", "base64-encoded secret value")
-@click.pass_obj
 def secret_set_value(
     session: Session,
     secret: str,
@@ -125,7 +120,6 @@ def decoded(text: bytes) -> bytes:
 @command("secret-get-value", "Output a secret value to stdout.")
 @value("secret", "secret UUID", required=True)
 @flag("plain", "get value without converting to base64")
-@click.pass_obj
 def secret_get_value(session: Session, secret: str, plain: bool) -> None:
     secrets = session.pools.secrets
     definition = secrets.find(secret)
@@ -150,7 +144,6 @@ def secret_get_value(session: Session, secret: str, plain: bool) -> None:
 @flag("private", "list private secrets")
 @flag("no-private", "list non-private secrets")
 @list_options
-@click.pass_obj
 def secret_list(
     session: Session,
     /,
@@ -192,7 +185,6 @@ def chosen(has: bool, wanted: bool, unwanted: bool) -> bool:
 @command("secret-undefine", "Undefine a secret.", "Failed to delete secret {secret}", changes=True)
 @value("secret", "secret UUID", required=True)
 @flag("if-exists", "succeed and do nothing where there is no such secret")
-@click.pass_obj
 def secret_undefine(session: Session, secret: str, if_exists: bool) -> None:
     secrets = session.pools.secrets
     try:

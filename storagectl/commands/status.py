@@ -7,8 +7,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.picture import PLAIN, Paper, details, overview, summary, text
@@ -48,7 +46,6 @@ NONE = (
     named_only=True,
     otherwise=EVERY_S,
 )
-@click.pass_obj
 def status(session: Session, pool: Sequence[str], volumes: bool, watch: int | None) -> None:
     if watch is not None and watch < 1:
         raise ClientError("--watch is at least one second")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, value
 from storagectl.commands.vol_show import volume_options
@@ -20,7 +18,6 @@ HEADER = ("Kind", "User", "Uses")
 
 @command("pool-used-by", "List what uses a pool: mounts, devices, processes, images and pools.")
 @value("pool", "pool name or uuid", required=True)
-@click.pass_obj
 def pool_used_by(session: Session, pool: str) -> None:
     from storagectl import usage
 
@@ -32,7 +29,6 @@ def pool_used_by(session: Session, pool: str) -> None:
 
 @command("vol-used-by", "List what uses a vol: mounts, devices, processes, images and pools.")
 @volume_options("vol name, key or path")
-@click.pass_obj
 def vol_used_by(session: Session, vol: str, pool: str | None) -> None:
     from storagectl import usage
 

@@ -6,8 +6,6 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.progress import (
@@ -38,7 +36,6 @@ STANDARD = "-"
     "delete snapshots associated with volume (must be supported by storage driver)",
 )
 @flag("if-exists", "succeed where there is no such vol, or no such pool")
-@click.pass_obj
 def vol_delete(
     session: Session, vol: str, pool: str | None, delete_snapshots: bool, if_exists: bool
 ) -> None:
@@ -54,7 +51,6 @@ def vol_delete(
 @value("vol", "vol name, key or path", required=True)
 @value("newname", "new name of the vol", required=True)
 @value("pool", "pool name or uuid")
-@click.pass_obj
 def vol_rename(session: Session, vol: str, newname: str, pool: str | None) -> None:
     found = session.volumes.find(vol, pool)
     session.volumes.rename(found, newname)
@@ -79,7 +75,6 @@ def vol_rename(session: Session, vol: str, newname: str, pool: str | None) -> No
 @flag("delta", "use capacity as a delta to current size, rather than the new size")
 @flag("shrink", "allow the resize to shrink the volume")
 @allow_backing_option
-@click.pass_obj
 def vol_resize(
     session: Session,
     vol: str,
@@ -136,7 +131,6 @@ def window_options(verb: str, preposition: str) -> Callable[[Any], Any]:
 @window_options("upload", "to")
 @progress_options
 @verify_option
-@click.pass_obj
 def vol_upload(
     session: Session,
     vol: str,
@@ -188,7 +182,6 @@ def vol_upload(
 @window_options("download", "from")
 @progress_options
 @verify_option
-@click.pass_obj
 def vol_download(
     session: Session,
     vol: str,
@@ -249,7 +242,6 @@ def vol_download(
 @volume_options("vol name, key or path")
 @value("algorithm", "perform selected wiping algorithm")
 @progress_options
-@click.pass_obj
 def vol_wipe(
     session: Session,
     vol: str,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.progress import (
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 @flag("validate", "validate the XML against the schema")
 @allow_backing_option
 @if_missing_option
-@click.pass_obj
 def vol_create(
     session: Session,
     pool: str,
@@ -89,7 +86,6 @@ def tell_that_it_exists(session: Session, name: str, pool: str, verb: str) -> No
 @permission_options
 @allow_backing_option
 @if_missing_option
-@click.pass_obj
 def vol_create_as(
     session: Session,
     pool: str,
@@ -172,7 +168,6 @@ def vol_create_as(
 @flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
 @allow_backing_option
 @if_missing_option
-@click.pass_obj
 def vol_create_from(
     session: Session,
     pool: str,
@@ -254,7 +249,6 @@ def vol_create_from(
 @flag("keep-backing", "keep the backing store of a qcow2 vol instead of copying its data")
 @allow_backing_option
 @if_missing_option
-@click.pass_obj
 def vol_clone(
     session: Session,
     vol: str,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.list_options import list_options, shape_of
@@ -33,7 +31,6 @@ def volume_options(words: str) -> Callable[[Any], Any]:
 @value("pool", "pool name or uuid", required=True)
 @flag("details", "display extended details for volumes")
 @list_options
-@click.pass_obj
 def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> None:
     exclusive(details=details, format=given["format"] is not None)
     shape = shape_of(session, "volumes", given)
@@ -64,7 +61,6 @@ def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> Non
 
 @command("vol-exists", "Tell whether there is a vol: the exit status is 0 or 1.")
 @volume_options("vol name, key or path")
-@click.pass_obj
 def vol_exists(session: Session, vol: str, pool: str | None) -> None:
     there = session.volumes.look_up(vol, pool) is not None
     if not there and pool is None and "/" not in vol:
@@ -76,7 +72,6 @@ def vol_exists(session: Session, vol: str, pool: str | None) -> None:
 @volume_options("vol name, key or path")
 @flag("bytes", "sizes are represented in bytes rather than pretty units")
 @flag("physical", "return the physical size of the volume in allocation field")
-@click.pass_obj
 def vol_info(session: Session, vol: str, pool: str | None, bytes: bool, physical: bool) -> None:
     found = session.volumes.find(vol, pool)
     volume = found.volume
@@ -92,7 +87,6 @@ def vol_info(session: Session, vol: str, pool: str | None, bytes: bool, physical
 @volume_options("vol name, key or path")
 @value("xpath", "xpath expression to filter the XML document", named_only=True)
 @flag("wrap", "wrap xpath results in an common root element")
-@click.pass_obj
 def vol_dumpxml(
     session: Session, vol: str, pool: str | None, xpath: str | None, wrap: bool
 ) -> None:
@@ -114,7 +108,6 @@ def vol_dumpxml(
 
 @command("vol-path", "")
 @volume_options("volume name or key")
-@click.pass_obj
 def vol_path(session: Session, vol: str, pool: str | None) -> None:
     found = session.volumes.find(vol, pool)
     output.write(found.volume.path + "\n")
@@ -123,7 +116,6 @@ def vol_path(session: Session, vol: str, pool: str | None) -> None:
 
 @command("vol-key", "")
 @volume_options("volume name or path")
-@click.pass_obj
 def vol_key(session: Session, vol: str, pool: str | None) -> None:
     found = session.volumes.find(vol, pool)
     output.write(found.volume.key + "\n")
@@ -132,7 +124,6 @@ def vol_key(session: Session, vol: str, pool: str | None) -> None:
 
 @command("vol-name", "")
 @value("vol", "volume key or path", required=True)
-@click.pass_obj
 def vol_name(session: Session, vol: str) -> None:
     found = session.volumes.find(vol, None, pool_option=None)
     output.write(found.volume.name + "\n")
@@ -142,7 +133,6 @@ def vol_name(session: Session, vol: str) -> None:
 @command("vol-pool", "")
 @value("vol", "volume key or path", required=True)
 @flag("uuid", "return the pool uuid rather than pool name")
-@click.pass_obj
 def vol_pool(session: Session, vol: str, uuid: bool) -> None:
     found = session.volumes.find(vol, None, pool_option=None)
     entry = found.entry
