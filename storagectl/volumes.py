@@ -639,9 +639,9 @@ class Volumes:
 
 def require_no_writer(volume: Volume) -> None:
     """Refuse a device that somebody writes to without claiming it, as a virtual machine does."""
-    from storagectl.backends import devices
+    from storagectl.backends import in_use
 
-    users = devices.writers([volume.path])
+    users = in_use.writers([volume.path])
     if users:
         raise ResourceBusy(f"device '{volume.path}' is in use: {', '.join(users)}")
 

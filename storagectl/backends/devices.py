@@ -1,27 +1,17 @@
-"""Block devices as fs, disk and logical pools see them: what is on one, and who uses it.
+"""Block devices: what is on one, what the kernel knows of it, and what becomes of it.
 
-Everything that destroys what a device holds asks here first.
+Who uses one is told by `in_use` and `users`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.errors import (
-    OperationInvalid,
-    PoolBuilt,
-    ProbeFailed,
-    ResourceBusy,
-    StorageError,
-    SystemFailure,
-    ToolFailed,
-)
+from storagectl.errors import PoolBuilt, ProbeFailed, StorageError, ToolFailed
 from storagectl.host.files import system_errors
 from storagectl.tools import blkid, blockdev
 
@@ -35,11 +25,6 @@ SYS = "/sys"
 PROC = "/proc"
 UDEV_CONTROL = "/run/udev/control"
 PATIENCE_S = 10.0
-# How long those may have something open who only look what it is.
-LOOK_S = 1.0
-LOOK_POLL_S = 0.02
-# Source: proc(5), /proc/PID/fdinfo.
-FLAGS = re.compile(r"^flags:\s+(\d+)$", re.MULTILINE)
 
 
 class KernelPartition(NamedTuple):
@@ -108,293 +93,6 @@ def holds_data(device: str) -> bool:
         return any(stream.read(MIB))
 
 
-# Who uses it
-
-
-def require_unused(host: Host, device: str) -> None:
-    """Refuse a device that is in use, itself, in part, or through the disk it is part of.
-
-    Names the user as far as this mount namespace shows it; an exclusive open, which the
-    kernel refuses whoever the user is, has the last word.  Who has it open for writing without
-    claiming it, as a virtual machine has its disk, uses it too.  A regular file is in use
-    when it is swapped to, a loop device is on it, or somebody writes to it.
-
-    Raises: ResourceBusy, SystemFailure when there is no such device.
-    """
-    from storagectl.backends import system
-
-    with system_errors(f"cannot access '{device}'"):
-        status = os.stat(device)
-    if stat.S_ISREG(status.st_mode):
-        words = user_of_file(device) or ", ".join(writers([device]))
-        if words:
-            raise ResourceBusy(f"file '{device}' is in use: {words}")
-        return
-    if not stat.S_ISBLK(status.st_mode):
-        raise OperationInvalid(f"'{device}' is not a block device")
-    folder = sysfs_folder(status.st_rdev)
-    places = [] if folder is None else list(related(folder))
-    for place in places:
-        user = user_of_device(place)
-        if user:
-            node = device if place == folder else f"/dev/{node_name(place)}"
-            raise ResourceBusy(f"device '{node}' is in use: {user}")
-    nodes = dict.fromkeys([device, *(f"/dev/{node_name(place)}" for place in places)])
-    try:
-        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            who = ", ".join(dict.fromkeys(user for node in nodes for user in openers_now(node)))
-            raise ResourceBusy(
-                f"device '{device}' is in use" + (f": {who}" if who else "")
-            ) from error
-        raise SystemFailure(f"cannot open '{device}': {error.strerror}") from error
-    users = ", ".join(writers(list(nodes)))
-    if users:
-        raise ResourceBusy(f"device '{device}' is in use: {users}")
-    system.require_not_for_boot(host, device)
-
-
-def require_unclaimed(device: str) -> None:
-    """Refuse a disk that somebody uses as a whole; use of its partitions is no obstacle.
-
-    Raises: ResourceBusy.
-    """
-    number = device_number(device)
-    folder = sysfs_folder(number) if number is not None else None
-    user = user_of_device(folder) if folder is not None else None
-    if user:
-        raise ResourceBusy(f"device '{device}' is in use: {user}")
-
-
-def require_no_group(host: Host, device: str) -> None:
-    """Refuse a device that is, or has a partition that is, part of a volume group.
-
-    Nothing holds it while no volume of the group is active.  Raises: ResourceBusy.
-    """
-    from storagectl.tools import lvm
-
-    number = device_number(device)
-    folder = sysfs_folder(number) if number is not None else None
-    nodes = [] if folder is None else [f"/dev/{node_name(place)}" for place in parts(folder)]
-    labelled = {identity(node): node for node in nodes if has_lvm_label(node)}
-    if not labelled or not host.has_tool("pvs"):
-        return
-    for path, group in lvm.parse_physical(host.query(lvm.pvs())):
-        if group and identity(path) in labelled:
-            raise ResourceBusy(
-                f"device '{labelled[identity(path)]}' is in use: part of volume group '{group}'",
-                hint=f"to give it up, with all that is in it: vgremove {group}",
-            )
-
-
-def has_lvm_label(device: str) -> bool:
-    """Tell whether a device begins as a physical volume does.
-
-    Source: LVM 2.03 lib/label/label.h, a label in one of the first four sectors.
-    """
-    try:
-        with open(device, "rb", buffering=0) as stream:
-            start = stream.read(4 * 512)
-    except OSError:
-        return False
-    return any(start[at : at + 8] == b"LABELONE" for at in range(0, len(start), 512))
-
-
-def parts(folder: str) -> list[str]:
-    """Return the sysfs folders of a device and of its partitions."""
-    return [place for place in related(folder) if place.startswith(folder)]
-
-
-def related(folder: str) -> Iterator[str]:
-    """Yield the sysfs folders of a device, its partitions, and the disk it is part of."""
-    yield folder
-    for name in sorted(listing(folder)):
-        if os.path.exists(os.path.join(folder, name, "partition")):
-            yield os.path.join(folder, name)
-    if os.path.exists(os.path.join(folder, "partition")):
-        yield os.path.dirname(folder)
-
-
-def user_of_device(folder: str) -> str | None:
-    """Return what uses the block device with that sysfs folder, in words."""
-    from storagectl.backends import system
-
-    number = read_line(os.path.join(folder, "dev"))
-    path = f"/dev/{node_name(folder)}"
-    # btrfs shows a device number of its own: there the source tells, which may be another of its
-    numbers = {number} | {
-        read_line(f"{SYS}/class/block/{name}/dev")
-        for name in btrfs_companions(os.path.basename(folder))
-    }
-    for process, text in system.namespaces():
-        for mount in blockdev.parse_mountinfo(text):
-            if mount.device == number or source_number(mount.source) in numbers:
-                return f"mounted on {mount.target}" + (
-                    f"{system.NAMESPACE}{process}" if process else ""
-                )
-    for swap in swaps():
-        if same_device(swap, number):
-            return "used as swap"
-    for holder in sorted(listing(os.path.join(folder, "holders"))):
-        mapped = read_line(f"{SYS}/class/block/{holder}/dm/name")
-        return f"held by /dev/mapper/{mapped}" if mapped else f"held by /dev/{holder}"
-    for loop, backing in loops():
-        if backing == path or same_device(backing, number):
-            return f"attached to {loop}"
-    return None
-
-
-def user_of_file(path: str) -> str | None:
-    """Return what uses a regular file as a device, in words."""
-    for swap in swaps():
-        if same_file(swap, path):
-            return "used as swap"
-    for loop, backing in loops():
-        if same_file(backing, path):
-            folder = sysfs_folder(os.stat(loop).st_rdev) if os.path.exists(loop) else None
-            return (user_of_device(folder) if folder else None) or f"attached to {loop}"
-    return None
-
-
-def users_of_mount(target: str) -> list[str]:
-    """Return what keeps a mount busy, in words: mounts, swaps, loop devices and processes."""
-
-    def inside(path: str) -> bool:
-        return path == target or path.startswith(target + "/")
-
-    mounts = blockdev.parse_mountinfo(read_all(f"{PROC}/self/mountinfo"))
-    found = [f"mount {m.target}" for m in mounts if inside(m.target) and m.target != target]
-    found += [f"swap {path}" for path in swaps() if inside(path)]
-    found += [f"loop device {loop}" for loop, backing in loops() if inside(backing)]
-    for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
-        folder = f"{PROC}/{pid}"
-        links = ["cwd", "root", "exe", *(f"fd/{name}" for name in listing(f"{folder}/fd"))]
-        if any(inside(read_link(f"{folder}/{link}")) for link in links):
-            found.append(process_words(pid))
-        elif any(inside(path) for path in mapped_files(folder)):
-            found.append(f"{process_words(pid)}, which has a file of it mapped")
-    return found
-
-
-def mapped_files(folder: str) -> Iterator[str]:
-    """Yield the files that a process has in memory.  Source: proc(5), /proc/PID/maps."""
-    for line in read_all(f"{folder}/maps").splitlines():
-        words = line.split(maxsplit=5)
-        if len(words) == 6:
-            yield blockdev.unescape(words[5])
-
-
-def openers(path: str) -> list[str]:
-    """Return the processes that have a file or block device open, in words."""
-    return lasting(lambda: openers_now(path))
-
-
-def lasting(look: Callable[[], list[str]]) -> list[str]:
-    """Return the processes that are seen again and again.
-
-    Who only looks, such as a list or udev, has soon closed what it looked at, and does not count.
-    """
-    deadline = time.monotonic() + LOOK_S
-    found = look()
-    while found and time.monotonic() < deadline:
-        time.sleep(LOOK_POLL_S)
-        still = look()
-        found = [process for process in found if process in still]
-    return found
-
-
-def openers_now(path: str) -> list[str]:
-    """Return the processes that have a file or block device open at this moment, in words."""
-    wanted = identity(path)
-    found = []
-    for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
-        folder = f"{PROC}/{pid}/fd"
-        if wanted and any(identity(f"{folder}/{name}") == wanted for name in listing(folder)):
-            found.append(process_words(pid))
-    return found
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from all others, the same for all nodes of a block device."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if stat.S_ISBLK(status.st_mode):
-        return 0, status.st_rdev
-    return status.st_ino, status.st_dev
-
-
-def writers(paths: list[str]) -> list[str]:
-    """Return the processes that have one of some files or block devices open for writing.
-
-    Those are parted's as well that only shows the partitions, but not for long.
-    """
-    return lasting(lambda: writers_now(paths))
-
-
-def writers_now(paths: list[str]) -> list[str]:
-    """Return the processes that have one of some files or devices open for writing now."""
-    wanted = {identity(path) for path in paths} - {None}
-    found = []
-    for pid in sorted((name for name in listing(PROC) if name.isdecimal()), key=int):
-        folder = f"{PROC}/{pid}"
-        for name in listing(f"{folder}/fd"):
-            found_flags = FLAGS.search(read_all(f"{folder}/fdinfo/{name}"))
-            flags = int(found_flags[1], 8) if found_flags else 0
-            writes = flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_PATH
-            if writes and identity(f"{folder}/fd/{name}") in wanted:
-                found.append(process_words(pid))
-                break
-    return found
-
-
-def process_words(pid: str) -> str:
-    return f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})"
-
-
-def btrfs_companions(name: str) -> list[str]:
-    """Return the names of all devices of the running btrfs that has one of that name."""
-    for file_system in listing(f"{SYS}/fs/btrfs"):
-        names = listing(f"{SYS}/fs/btrfs/{file_system}/devices")
-        if name in names:
-            return names
-    return []
-
-
-def swaps() -> list[str]:
-    """Return the files and devices that are swapped to."""
-    return blockdev.parse_swaps(read_all(f"{PROC}/swaps"))
-
-
-def loops() -> Iterator[tuple[str, str]]:
-    """Yield the path of each loop device in use and the path of what it is on."""
-    for name in sorted(listing(f"{SYS}/block")):
-        backing = read_line(f"{SYS}/block/{name}/loop/backing_file")
-        if backing:
-            yield f"/dev/{name}", backing
-
-
-def same_device(path: str, number: str) -> bool:
-    """Tell whether a path is that of the block device `major:minor`."""
-    return source_number(path) == number
-
-
-def source_number(path: str) -> str | None:
-    """Return `major:minor` of the block device at an absolute path, None for anything else."""
-    number = device_number(path) if path.startswith("/") else None
-    return None if number is None else dev_text(number)
-
-
-def same_file(one: str, other: str) -> bool:
-    """Tell whether two paths are the same file; one that can't be looked at isn't."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
 # What the kernel knows
 
 
@@ -417,6 +115,12 @@ def sysfs_folder(number: int) -> str | None:
     """Return the sysfs folder of the block device with a device number."""
     path = f"{SYS}/dev/block/{dev_text(number)}"
     return os.path.realpath(path) if os.path.exists(path) else None
+
+
+def folder_of(path: str) -> str | None:
+    """Return the sysfs folder of the block device at a path, None for anything else."""
+    number = device_number(path)
+    return None if number is None else sysfs_folder(number)
 
 
 def dev_text(number: int) -> str:
@@ -475,8 +179,7 @@ def device_size(path: str) -> int:
 
 def is_mapped(path: str) -> bool:
     """Tell whether a path is that of a device-mapper device."""
-    number = device_number(path)
-    folder = sysfs_folder(number) if number is not None else None
+    folder = folder_of(path)
     return folder is not None and os.path.isdir(os.path.join(folder, "dm"))
 
 
@@ -486,8 +189,7 @@ def kernel_partition(path: str) -> KernelPartition | None:
     Sysfs tells it, names don't: sdaa1 is no part of sda.  Those of device-mapper carry
     it in their uuid, `part3-` and the uuid of the disk (Source: kpartx).
     """
-    number = device_number(path)
-    folder = sysfs_folder(number) if number is not None else None
+    folder = folder_of(path)
     if folder is None:
         return None
     index = read_line(os.path.join(folder, "partition"))
@@ -518,8 +220,7 @@ def mapped_partitions(disk: str) -> dict[int, str]:
 
     Their names are made up by udev rules, kpartx or parted: mpatha1, mpathap1, mpatha-part1.
     """
-    number = device_number(disk)
-    folder = sysfs_folder(number) if number is not None else None
+    folder = folder_of(disk)
     found = {}
     if folder is not None:
         own = read_line(os.path.join(folder, "dm", "uuid"))
@@ -529,6 +230,70 @@ def mapped_partitions(disk: str) -> dict[int, str]:
             if index and uuid == own:
                 found[index] = f"/dev/mapper/{read_line(f'{place}/dm/name')}"
     return found
+
+
+# What is on top of what
+
+
+def swaps() -> list[str]:
+    """Return the files and devices that are swapped to."""
+    return blockdev.parse_swaps(read_all(f"{PROC}/swaps"))
+
+
+def loops() -> Iterator[tuple[str, str]]:
+    """Yield the path of each loop device in use and the path of what it is on."""
+    for name in sorted(listing(f"{SYS}/block")):
+        backing = read_line(f"{SYS}/block/{name}/loop/backing_file")
+        if backing:
+            yield f"/dev/{name}", backing
+
+
+def btrfs_companions(name: str) -> list[str]:
+    """Return the names of all devices of the running btrfs that has one of that name."""
+    for file_system in listing(f"{SYS}/fs/btrfs"):
+        names = listing(f"{SYS}/fs/btrfs/{file_system}/devices")
+        if name in names:
+            return names
+    return []
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, the same for all nodes of a block device."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if stat.S_ISBLK(status.st_mode):
+        return 0, status.st_rdev
+    return status.st_ino, status.st_dev
+
+
+def same_device(path: str, number: str) -> bool:
+    """Tell whether a path is that of the block device `major:minor`."""
+    return source_number(path) == number
+
+
+def source_number(path: str) -> str | None:
+    """Return `major:minor` of the block device at an absolute path, None for anything else."""
+    number = device_number(path) if path.startswith("/") else None
+    return None if number is None else dev_text(number)
+
+
+def same_file(one: str, other: str) -> bool:
+    """Tell whether two paths are the same file; one that can't be looked at isn't."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def processes() -> list[str]:
+    """Return the numbers of all processes, in order."""
+    return sorted((name for name in listing(PROC) if name.isdecimal()), key=int)
+
+
+def process_words(pid: str) -> str:
+    return f"process {pid} ({read_line(f'{PROC}/{pid}/comm')})"
 
 
 # Changing it
@@ -555,8 +320,6 @@ def settle(host: Host) -> None:
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     """Wait until a condition holds, looking ever less often; False when time is up."""
-    import time
-
     deadline = time.monotonic() + seconds
     pause = 0.001
     while not condition():

@@ -20,6 +20,7 @@ from storagectl.backends import (
     blocks,
     devices,
     identity,
+    in_use,
     system,
 )
 from storagectl.errors import (
@@ -175,8 +176,8 @@ class Disk(Backend):
             raise ConfigUnsupported("a partition table of format 'lvm2' cannot be made")
         if not overwrite:
             self._require_empty()
-        devices.require_unused(self.host, device)
-        devices.require_no_group(self.host, device)
+        in_use.require_unused(self.host, device)
+        in_use.require_no_group(self.host, device)
         self.host.find_tool("parted")
         devices.clear_edges(self.host, device)
         self._parted(parted.mklabel(device, self.label), changes=True)
@@ -218,8 +219,8 @@ class Disk(Backend):
             raise SystemFailure(
                 f"Failed to open storage volume with path '{device}': No such file or directory"
             )
-        devices.require_unused(self.host, device)
-        devices.require_no_group(self.host, device)
+        in_use.require_unused(self.host, device)
+        in_use.require_no_group(self.host, device)
         devices.clear_edges(self.host, device)
         self.host.try_change(blockdev.reread(device))
         devices.settle(self.host)
@@ -376,7 +377,7 @@ class Disk(Backend):
         system.require_other_disk(self.device)
         if not devices.is_mapped(self.device):
             # a device-mapper disk is held by its own partitions
-            devices.require_unclaimed(self.device)
+            in_use.require_unclaimed(self.device)
         words = mkpart_words(table.label, place.kind, volume.format)
         try:
             self._parted(parted.mkpart(self.device, words, place.start, place.end), changes=True)
@@ -492,7 +493,7 @@ class Disk(Backend):
             raise OperationFailed(
                 f"device '{node}' is not partition {part.number} of '{self.device}'"
             )
-        devices.require_unused(self.host, node)
+        in_use.require_unused(self.host, node)
 
     def check_wipe(self, volume: Volume) -> None:
         part = self._find(self._table(), volume.name)

@@ -468,14 +468,14 @@ def unshortened(host: Host, volume: Volume) -> Iterator[None]:
 @contextlib.contextmanager
 def unused(host: Host, volume: Volume) -> Iterator[None]:
     """Keep a volume to ourselves.  Raises: ResourceBusy, naming who uses it."""
-    from storagectl.backends import devices
+    from storagectl.backends import in_use
 
     path = volume.path
     if volume.type == "dir":
-        users = devices.users_of_mount(os.path.realpath(path))
+        users = in_use.users_of_mount(os.path.realpath(path))
     else:
-        user = devices.user_of_file(path)
-        users = [user] if user else devices.openers(path)
+        user = in_use.user_of_file(path)
+        users = [user] if user else in_use.openers(path)
     if users:
         raise ResourceBusy(f"'{path}' is in use: {', '.join(users)}")
     if volume.type == "dir":

@@ -386,10 +386,10 @@ class Mounted(Directory):
 
     def _users(self) -> list[str]:
         """Return what uses the mount, in words."""
-        from storagectl.backends import devices
+        from storagectl.backends import in_use
 
         mounted = self._mounted()
-        return devices.users_of_mount(mounted.target) if mounted else []
+        return in_use.users_of_mount(mounted.target) if mounted else []
 
 
 class FileSystem(Mounted):
@@ -516,14 +516,14 @@ class FileSystem(Mounted):
         if not (overwrite or no_overwrite):
             self._make_target()
             return
-        from storagectl.backends import devices
+        from storagectl.backends import devices, in_use
         from storagectl.tools import mkfs
 
         self._require_path()
         device = devices.resolved(self.device)
         self._require_formattable(device, overwrite=overwrite)
         self._make_target()
-        devices.require_unused(self.host, device)
+        in_use.require_unused(self.host, device)
         self.host.change(mkfs.mkfs(self.pool.source.format, device))
         if not self.host.expect(self.device) and not devices.signatures(self.host, device):
             raise OperationFailed(f"no file system was made on '{self.device}'")
@@ -548,15 +548,15 @@ class FileSystem(Mounted):
 
     def _require_formattable(self, device: str, *, overwrite: bool) -> None:
         """Refuse a device that is missing, in use, or, unless told to, not empty."""
-        from storagectl.backends import devices
+        from storagectl.backends import devices, in_use
         from storagectl.tools import mkfs
 
         if not os.path.exists(device):
             raise OperationInvalid(
                 f"Source device does not exist when formatting pool '{self.pool.name}'"
             )
-        devices.require_unused(self.host, device)
-        devices.require_no_group(self.host, device)
+        in_use.require_unused(self.host, device)
+        in_use.require_no_group(self.host, device)
         wanted = self.pool.source.format
         if not overwrite:
             devices.require_empty(self.host, device, wanted)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import Backend, PoolState, blocks, devices, vhba
+from storagectl.backends import Backend, PoolState, blocks, devices, in_use, vhba
 from storagectl.errors import InternalError, InvalidArgument, ResourceBusy, StorageError, XmlError
 from storagectl.model import Volume
 from storagectl.tools import scsi_id
@@ -155,16 +155,15 @@ class Luns(Backend):
         Raises: ResourceBusy.
         """
         for lun in find_luns(self.address()):
-            number = devices.device_number(lun.node)
-            folder = devices.sysfs_folder(number) if number is not None else None
-            if number is None or folder is None:
+            folder = devices.folder_of(lun.node)
+            if folder is None:
                 continue
-            for place in devices.related(folder):
-                user = devices.user_of_device(place)
+            for place in in_use.related(folder):
+                user = in_use.user_of_device(place)
                 if user:
                     node = f"/dev/{devices.node_name(place)}"
                     raise ResourceBusy(f"device '{node}' is in use: {user}")
-            for user in devices.openers(lun.node):
+            for user in in_use.openers(lun.node):
                 raise ResourceBusy(f"device '{lun.node}' is in use: {user}")
 
 

@@ -37,7 +37,7 @@ def namespaces() -> Iterator[tuple[str, str]]:
     """Yield what is mounted, as mountinfo, and for other mount namespaces than ours a process."""
     yield "", read_all(f"{devices.PROC}/self/mountinfo")
     seen = {read_link(f"{devices.PROC}/self/ns/mnt"), ""}
-    for pid in sorted((name for name in listing(devices.PROC) if name.isdecimal()), key=int):
+    for pid in devices.processes():
         namespace = read_link(f"{devices.PROC}/{pid}/ns/mnt")
         if namespace not in seen:
             seen.add(namespace)
@@ -88,8 +88,7 @@ def below(folder: str | None) -> Iterator[str]:
 
 def require_other_disk(device: str) -> None:
     """Refuse a disk whose partitions the running system is on.  Raises: ResourceBusy."""
-    number = devices.device_number(device)
-    folder = devices.sysfs_folder(number) if number is not None else None
+    folder = devices.folder_of(device)
     what = use_by_system(folder) if folder is not None else None
     if what:
         raise ResourceBusy(f"the running system has {what} on disk '{device}'")
@@ -100,8 +99,7 @@ def require_not_for_boot(host: Host, device: str) -> None:
 
     Raises: ResourceBusy.
     """
-    number = devices.device_number(device)
-    folder = devices.sysfs_folder(number) if number is not None else None
+    folder = devices.folder_of(device)
     if folder is None or not os.path.exists(os.path.join(folder, "partition")):
         return
     if use_by_system(os.path.dirname(folder)) is None:

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl.backends import devices, system
+from storagectl.backends import devices, in_use, system
 from storagectl.errors import (
     OperationFailed,
     OperationInvalid,
@@ -163,7 +163,7 @@ def of_file_system(pool: FileSystem) -> Iterator[Trouble]:
     top = pool.top_mount()
     try:
         if top is None or not pool.is_source(top):
-            devices.require_unused(pool.host, device)
+            in_use.require_unused(pool.host, device)
     except ResourceBusy as busy:
         user = busy.detail.partition(" is in use: ")[2]
         mounted = user.removeprefix("mounted on ") if system.NAMESPACE not in user else user

@@ -88,7 +88,7 @@ def of_paths(files: Files, paths: Iterable[str], own: Collection[int] = ()) -> S
             continue
         used[identity] = path
         number = devices.device_number(path)
-        folder = devices.sysfs_folder(number) if number is not None else None
+        folder = None if number is None else devices.sysfs_folder(number)
         if number is not None:
             numbers[devices.dev_text(number)] = path
             uses += mounts_of(mounts, path, devices.dev_text(number))
@@ -200,8 +200,7 @@ def processes(found: Callable[[int], Iterable[str]]) -> tuple[list[Use], int]:
 
 def pids() -> list[int]:
     """Return the other processes that there are, in order."""
-    found = sorted(int(name) for name in listing(devices.PROC) if name.isdecimal())
-    return [pid for pid in found if pid != os.getpid()]
+    return [int(pid) for pid in devices.processes() if pid != str(os.getpid())]
 
 
 def descriptors(pid: int) -> list[str]:

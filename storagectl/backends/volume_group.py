@@ -19,6 +19,7 @@ from storagectl.backends import (
     Range,
     devices,
     identity,
+    in_use,
     system,
 )
 from storagectl.errors import (
@@ -285,11 +286,10 @@ class VolumeGroup(Backend):
             )
 
     def _user(self, name: str) -> str:
-        number = devices.device_number(self._path(name))
-        folder = devices.sysfs_folder(number) if number is not None else None
-        user = devices.user_of_device(folder) if folder is not None else None
+        folder = devices.folder_of(self._path(name))
+        user = in_use.user_of_device(folder) if folder is not None else None
         if user is None:
-            user = ", ".join(devices.openers(self._path(name)))
+            user = ", ".join(in_use.openers(self._path(name)))
         return user or "in use"
 
     def build(self, *, overwrite: bool, no_overwrite: bool) -> None:
@@ -307,7 +307,7 @@ class VolumeGroup(Backend):
             raise InvalidArgument(f"a device is named twice: {', '.join(paths)}")
         paths = [devices.resolved(device) for device in paths]
         for device in paths:
-            devices.require_unused(self.host, device)
+            in_use.require_unused(self.host, device)
             if not overwrite:
                 devices.require_empty(self.host, device, MEMBER)
         self._require_free_name(overwrite=overwrite)
@@ -414,8 +414,7 @@ def require_ours(group: Group) -> None:
 
 def volume_below(device: str) -> str | None:
     """Return the name of the logical volume that a device is, or is a partition or map of."""
-    number = devices.device_number(device)
-    folder = devices.sysfs_folder(number) if number is not None else None
+    folder = devices.folder_of(device)
     for place in system.below(folder):
         if devices.read_line(os.path.join(place, "dm", "uuid")).startswith("LVM-"):
             return devices.read_line(os.path.join(place, "dm", "name"))

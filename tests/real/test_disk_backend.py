@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from storagectl.backends import devices
+from storagectl.backends import devices, in_use
 from storagectl.backends.disk import Disk
 from storagectl.errors import (
     InvalidArgument,
@@ -105,7 +105,7 @@ def mounted(device: str, folder: Path) -> Iterator[str]:
 
 def unused(device: str) -> bool:
     with contextlib.suppress(ResourceBusy):
-        devices.require_unused(Host(), device)
+        in_use.require_unused(Host(), device)
         return True
     return False
 
@@ -369,7 +369,7 @@ def refused_by_all(backend: Disk, text: str) -> None:
         lambda: backend.build(overwrite=True, no_overwrite=False),
         backend.delete,
         lambda: backend.delete_volume(Volume(os.path.basename(backend._node(1)))),
-        lambda: devices.require_unused(backend.host, backend.device),
+        lambda: in_use.require_unused(backend.host, backend.device),
     ]
     for attempt in attempts:
         with pytest.raises(ResourceBusy, match=text):
@@ -475,7 +475,7 @@ def test_root_disk() -> None:
         pytest.skip("/ is on no block device")
     root = f"/dev/{devices.node_name(folder)}"
     with pytest.raises(ResourceBusy, match="is in use: mounted on /"):
-        devices.require_unused(Host(), root)
+        in_use.require_unused(Host(), root)
 
 
 def test_through_a_link(device: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl import doctor, packages
-from storagectl.backends import devices, load, mpath, troubles
+from storagectl.backends import devices, in_use, load, mpath, troubles
 from storagectl.errors import OperationFailed, PoolNotFound, ToolMissing
 from storagectl.model import Adapter, Auth, Device, Permissions, Pool, SecretDefinition, Source
 from storagectl.model import Host as Server
@@ -191,7 +191,7 @@ def test_something_else_is_mounted_at_the_target(tmp_path: Path) -> None:
 def test_a_device_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = fs_pool(tmp_path)
     user = ""
-    monkeypatch.setattr(devices, "user_of_file", lambda _: user)
+    monkeypatch.setattr(in_use, "user_of_file", lambda _: user)
     user = "mounted on /mnt"
     (found,) = looked(pool, finds(pool, "ext4"))
     assert (found.severity, found.command) == (troubles.WARNING, ("umount", "/mnt"))
@@ -607,7 +607,7 @@ def test_a_device_that_is_mounted_where_it_belongs_is_not_in_use(
 ) -> None:
     pool = fs_pool(tmp_path)
     target, device = pool.target, pool.source.devices[0].path
-    monkeypatch.setattr(devices, "user_of_file", lambda _: f"mounted on {target}")
+    monkeypatch.setattr(in_use, "user_of_file", lambda _: f"mounted on {target}")
     line = f"36 35 7:9 / {target} rw - ext4 {device} rw\n"
     with Host(finds(pool, "ext4"), files={"/proc/self/mountinfo": line}) as host:
         assert list(load(pool, host).troubles(active=False)) == []

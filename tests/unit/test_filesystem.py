@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import devices
+from storagectl.backends import devices, in_use
 from storagectl.backends.filesystem import Directory, FileSystem
 from storagectl.errors import (
     ConfigUnsupported,
@@ -246,7 +246,7 @@ def test_s44_a_busy_target_is_not_forced(tmp_path: Path, device: str) -> None:
 def unused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Devices as nobody uses them and nothing is on them; what was asked, in order."""
     asked: list[str] = []
-    monkeypatch.setattr(devices, "require_unused", lambda host, path: asked.append("unused"))
+    monkeypatch.setattr(in_use, "require_unused", lambda host, path: asked.append("unused"))
     monkeypatch.setattr(devices, "require_empty", lambda host, path, want: asked.append("empty"))
     return asked
 
@@ -313,7 +313,7 @@ def test_s34_a_device_in_use_is_refused_even_with_overwrite(
     def used(host: object, path: str) -> None:
         raise ResourceBusy("mounted")
 
-    monkeypatch.setattr(devices, "require_unused", used)
+    monkeypatch.setattr(in_use, "require_unused", used)
     backend, host = make(pool(device, tmp_path / "mnt"))
     for flags in ({"overwrite": True, "no_overwrite": False},
                   {"overwrite": False, "no_overwrite": True}):  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from crashing import PLANNED
 from fakehost import FakeHost
 
-from storagectl.backends import devices
+from storagectl.backends import devices, in_use
 from storagectl.backends.filesystem import FileSystem
 from storagectl.backends.iscsi import Iscsi
 from storagectl.backends.logical import Logical
@@ -269,7 +269,7 @@ def logical(*script: tuple[Sequence[str], str, int]) -> Logical:
 
 def test_a_volume_group_is_planned_and_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "UDEV_CONTROL", "/nosuch")
-    monkeypatch.setattr(devices, "require_unused", lambda host, device: None)
+    monkeypatch.setattr(in_use, "require_unused", lambda host, device: None)
     monkeypatch.setattr(devices, "require_empty", lambda host, device, wanted: None)
     monkeypatch.setattr(devices, "clear_edges", lambda host, device: None)
     backend = logical((lvm.vgs("vg"), f'Volume group "vg" {lvm.NOT_FOUND}', 5))

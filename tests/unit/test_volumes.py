@@ -16,7 +16,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl import host
-from storagectl.backends import devices
+from storagectl.backends import in_use
 from storagectl.backends.filesystem import Directory
 from storagectl.errors import (
     ArgumentUnsupported,
@@ -695,7 +695,7 @@ def test_rename_of_what_a_process_that_cannot_be_seen_has_locked(
     lab: Lab, byte: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by another machine, or for an ordinary user by root."""
-    monkeypatch.setattr(devices, "openers", lambda path: [])
+    monkeypatch.setattr(in_use, "openers", lambda path: [])
     monkeypatch.setattr(locks, "by_descriptors", lambda file, own: [])
     lab.make("one", "a", b"x" * 4096)
     with open(lab.path("one", "a"), "r+b") as stream:

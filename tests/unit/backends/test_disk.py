@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from storagectl import host as host_module
-from storagectl.backends import devices
+from storagectl.backends import devices, in_use
 from storagectl.backends.disk import Disk, Place, fit, mkpart_words, next_number, plan
 from storagectl.errors import (
     ConfigUnsupported,
@@ -641,16 +641,16 @@ def test_user_of_device(kernel: FakeKernel) -> None:
     whole = kernel.add("sda", "8:0")
     one = kernel.add("sda/sda1", "8:1", partition="1")
     two = kernel.add("sda/sda2", "8:2", partition="2")
-    assert devices.user_of_device(whole) is None
+    assert in_use.user_of_device(whole) is None
     kernel.mount("8:1", "/dev/root", "/mnt/a\\040b")
-    assert devices.user_of_device(one) == "mounted on /mnt/a b"
+    assert in_use.user_of_device(one) == "mounted on /mnt/a b"
     kernel.add("dm-0", "253:0", dm_name="vg-lv", dm_uuid="LVM-x")
     kernel.hold(two, "dm-0")
-    assert devices.user_of_device(two) == "held by /dev/mapper/vg-lv"
+    assert in_use.user_of_device(two) == "held by /dev/mapper/vg-lv"
     kernel.hold(whole, "md0")
-    assert devices.user_of_device(whole) == "held by /dev/md0"
-    assert list(devices.related(whole)) == [whole, one, two]
-    assert list(devices.related(one)) == [one, whole]
+    assert in_use.user_of_device(whole) == "held by /dev/md0"
+    assert list(in_use.related(whole)) == [whole, one, two]
+    assert list(in_use.related(one)) == [one, whole]
 
 
 def test_kernel_partition(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -678,25 +678,25 @@ def test_kernel_partition(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_file_on_a_loop_device_is_in_use(kernel: FakeKernel, image: str) -> None:
-    devices.require_unused(Host(), image)
+    in_use.require_unused(Host(), image)
     folder = kernel.sys / "block/loop7/loop"
     folder.mkdir(parents=True)
     (folder / "backing_file").write_text(image + "\n")
     with pytest.raises(ResourceBusy, match="attached to /dev/loop7"):
-        devices.require_unused(Host(), image)
+        in_use.require_unused(Host(), image)
 
 
 def test_file_swapped_to_is_in_use(kernel: FakeKernel, image: str) -> None:
     (kernel.proc / "swaps").write_text(f"Filename Type Size Used Priority\n{image} file 1 0 -2\n")
     with pytest.raises(ResourceBusy, match="used as swap"):
-        devices.require_unused(Host(), image)
+        in_use.require_unused(Host(), image)
 
 
 def test_unused_needs_a_device() -> None:
     with pytest.raises(SystemFailure, match="No such file"):
-        devices.require_unused(Host(), "/dev/no-such-disk")
+        in_use.require_unused(Host(), "/dev/no-such-disk")
     with pytest.raises(OperationInvalid, match="not a block device"):
-        devices.require_unused(Host(), "/dev/null")
+        in_use.require_unused(Host(), "/dev/null")
 
 
 def test_require_empty(image: str) -> None:

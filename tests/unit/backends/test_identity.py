@@ -10,7 +10,7 @@ import pytest
 from fakehost import FakeHost
 from fakekernel import FakeKernel
 
-from storagectl.backends import devices, identity, system
+from storagectl.backends import devices, identity, in_use, system
 from storagectl.errors import OperationDenied, ResourceBusy
 from storagectl.host import permitted
 
@@ -170,7 +170,7 @@ def test_other_namespaces_are_looked_into(kernel: FakeKernel) -> None:
         (place / "ns/mnt").symlink_to(namespace)
         (place / "comm").write_text("guest\n")
     (kernel.proc / "11/mountinfo").write_text("40 20 8:16 / /inside rw - ext4 /dev/sdb rw\n")
-    assert devices.user_of_device(folder) == (
+    assert in_use.user_of_device(folder) == (
         "mounted on /inside in the mount namespace of process 11 (guest)"
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import devices, scsi, vhba
+from storagectl.backends import devices, in_use, scsi, vhba
 from storagectl.backends.iscsi import Iscsi
 from storagectl.backends.mpath import Multipath
 from storagectl.backends.scsi import Scsi, find_luns, share_adapter
@@ -564,7 +564,7 @@ def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
         assert said(OperationFailed, Iscsi(iscsi_pool(), host).stop) == words
 
     monkeypatch.setattr(scsi.devices, "device_number", lambda path: os.makedev(8, 0))
-    monkeypatch.setattr(scsi.devices, "user_of_device", lambda folder: "mounted on /mnt")
+    monkeypatch.setattr(in_use, "user_of_device", lambda folder: "mounted on /mnt")
     place = "devices/platform/host5/session3/target5:0:0/5:0:0:1/block/sda"
     sysfs.link("dev/block/8:0", place)
     words = "device '/dev/sda' is in use: mounted on /mnt"
