@@ -58,7 +58,7 @@ POOL_TYPES = {
     row.name: row
     for row in (
         PoolType(
-            "dir", "filesystem",
+            "dir", "directory",
             volume_formats=FILE_FORMATS, volume_default="raw",
             cow=True, conflict="target",
         ),

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from storagectl import events
-from storagectl.backends.filesystem import listed
+from storagectl.backends.directory import listed
 from storagectl.errors import PoolNotFound, StorageError
 from storagectl.host import inotify
 from storagectl.store import warn

@@ -372,13 +372,13 @@ def test_every_block_of_the_readme_is_run() -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    from storagectl.backends import blocks, files, filesystem
+    from storagectl.backends import blocks, directory, files
     from storagectl.tools import iscsiadm, qemu_img
 
     for kind, path, words in (
         ("pool", "name", f"{poolxml.NAME_LIMIT} bytes"),
         ("pool", "source/host/@port", f"{iscsiadm.DEFAULT_PORT} as default"),
-        ("pool", "target/permissions/mode", f"{filesystem.POOL_MODE:#05o}".replace("o", "")),
+        ("pool", "target/permissions/mode", f"{directory.POOL_MODE:#05o}".replace("o", "")),
         ("pool", "fs:mount_opts", f"xmlns:fs='{poolxml.MOUNT_NAMESPACE}'"),
         ("volume", "target/permissions/mode", f"{files.VOLUME_MODE:#05o}".replace("o", "")),
         ("volume", "target/compat", f"default is {qemu_img.DEFAULT_COMPAT}"),

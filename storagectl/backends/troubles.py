@@ -17,21 +17,20 @@ from storagectl.errors import (
     ResourceBusy,
     StorageError,
 )
-from storagectl.tools import lvm
+from storagectl.tools import blkid, lvm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.directory import Directory
     from storagectl.backends.disk import Disk
-    from storagectl.backends.filesystem import Directory, FileSystem, Mounted
+    from storagectl.backends.filesystem import FileSystem, Mounted
     from storagectl.backends.iscsi import Iscsi
     from storagectl.backends.scsi import Scsi
     from storagectl.backends.volume_group import VolumeGroup
 
 ERROR, WARNING = "error", "warning"
 LVM_DEVICES = "/etc/lvm/devices/system.devices"
-# libblkid's names where a pool's format has another.
-SIGNATURES = {"hfs+": "hfsplus", "vmfs": "VMFS", "gfs": "gfs"}
 
 
 class Trouble(NamedTuple):
@@ -173,7 +172,7 @@ def of_file_system(pool: FileSystem) -> Iterator[Trouble]:
     found = devices.signatures(pool.host, device)
     if not found:
         yield _without_file_system(pool)
-    elif wanted not in (None, "auto") and found[0] != SIGNATURES.get(wanted, wanted):
+    elif wanted not in (None, "auto") and found[0] != blkid.superblock(wanted):
         what = f"'{device}' has {found[0]} on it, the definition says {wanted}"
         yield Trouble(ERROR, "format-differs", what, edit(name))
 

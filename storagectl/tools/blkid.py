@@ -18,9 +18,16 @@ TABLES = frozenset((
     "ultrix", "unixware",
 ))  # fmt: skip
 
+# What it calls a file system where a pool's format has another name.
+SUPERBLOCKS = {"hfs+": "hfsplus", "vmfs": "VMFS"}
 
 # What libblkid tells a content by: of a superblock or PV, of a table, of a partition in one.
 IDENTITIES = ("UUID", "PTUUID", "PART_ENTRY_UUID")
+
+
+def superblock(format: str | None) -> str | None:
+    """Return libblkid's name of a pool's format."""
+    return SUPERBLOCKS.get(format or "", format)
 
 
 def signatures(device: str) -> list[str]:

@@ -430,7 +430,7 @@ def test_forget_by_uuid_an_inactive_and_a_transient_pool(defined: Shell, tmp_pat
 
 
 def test_forget_asks_nothing_of_the_host(defined: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storagectl.backends.filesystem import Directory
+    from storagectl.backends.directory import Directory
 
     defined.ok("pool-start", "p")
 

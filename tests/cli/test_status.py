@@ -105,7 +105,7 @@ def test_broken_pools_tell_why_and_the_others_are_shown(root: Path) -> None:
 def test_a_pool_whose_folder_cannot_be_read_is_broken_alone(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storagectl.backends.filesystem import Directory
+    from storagectl.backends.directory import Directory
     from storagectl.errors import SystemFailure
 
     def fails(_: object) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storagectl import autostart
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.errors import OperationFailed, OperationTimeout, ResourceBusy
 from storagectl.host import Host, worker
 from storagectl.model import Device, Pool, Source

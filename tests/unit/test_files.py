@@ -15,7 +15,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl.backends import files
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,

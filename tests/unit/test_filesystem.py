@@ -10,7 +10,8 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl.backends import devices, in_use
-from storagectl.backends.filesystem import Directory, FileSystem
+from storagectl.backends.directory import Directory
+from storagectl.backends.filesystem import FileSystem
 from storagectl.errors import (
     ConfigUnsupported,
     Inaccessible,

@@ -106,14 +106,13 @@ PLAIN_STANDARD = (
     "threading", "types", "typing", "typing.io", "typing.re", "uuid", "warnings", "weakref",
 )  # fmt: skip
 PLAIN = (
-    "__main__", "backends", "backends.attributes", "backends.filesystem", "commands",
+    "__main__", "backends", "backends.attributes", "backends.directory", "commands",
     "commands.cli", "commands.clientconf", "commands.command", "commands.connection",
     "commands.list_options", "commands.options", "commands.output", "commands.reader",
     "commands.session", "config", "errors", "events", "host", "host.files", "host.mounts",
-    "model", "pools", "pooltypes", "poolxml", "record", "store", "tools", "tools.blockdev",
-    "tools.mount", "units", "xmltree",
+    "model", "pools", "pooltypes", "poolxml", "record", "store", "units", "xmltree",
 )  # fmt: skip
-OF_VOLUMES = ("backends.images", "commands.vol_show", "tools.imageheader", "volumes")
+OF_VOLUMES = ("backends.images", "commands.vol_show", "tools", "tools.imageheader", "volumes")
 
 
 @pytest.mark.parametrize(
@@ -173,10 +172,11 @@ def test_what_is_to_be_done_at_the_end_is_done(root: Path) -> None:
 def test_only_the_own_backend_and_commands_are_imported(root: Path) -> None:
     names, _ = imported(root, "vol-list", "d")
     ours = {name for name in names if name.startswith("storagectl.")}
-    assert "storagectl.backends.filesystem" in ours
+    assert "storagectl.backends.directory" in ours
     assert "storagectl.commands.vol_show" in ours
     assert ours & {
         "storagectl.backends.disk", "storagectl.backends.devices", "storagectl.backends.files",
+        "storagectl.backends.filesystem",
         "storagectl.commands.pool_define", "storagectl.commands.vol_create",
         "storagectl.capabilities", "storagectl.volxml", "storagectl.host.bulk",
         "storagectl.tools.parted", "storagectl.tools.qemu_img",

@@ -9,7 +9,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl.applying import Runner
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.documents import File, read
 from storagectl.errors import StorageError
 from storagectl.plan import Allowed, Plan

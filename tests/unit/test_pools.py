@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.errors import (
     InternalError,
     NoSupport,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storagectl.backends import images
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.host import Host, spread
 from storagectl.model import Pool
 

@@ -17,7 +17,7 @@ from fakehost import FakeHost
 
 from storagectl import host
 from storagectl.backends import in_use
-from storagectl.backends.filesystem import Directory
+from storagectl.backends.directory import Directory
 from storagectl.errors import (
     ArgumentUnsupported,
     ConfigUnsupported,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from storagectl import host as host_module
 from storagectl.backends import devices, in_use
-from storagectl.backends.disk import Disk, Place, fit, mkpart_words, next_number, plan
+from storagectl.backends.disk import Disk
+from storagectl.backends.partitions import Place, fit, mkpart_words, next_number, plan
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
