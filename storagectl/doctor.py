@@ -12,6 +12,7 @@ import stat
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
+from storagectl.backends.devices import listing
 from storagectl.backends.troubles import ERROR, WARNING, Trouble, edit, of_device, own
 from storagectl.errors import OperationFailed, OperationInvalid, StorageError, ToolMissing
 from storagectl.host.files import is_staged, locked_by_others
@@ -279,7 +280,7 @@ def of_files(store: Store) -> Iterator[Trouble]:
         for name in sorted(names_in(folder)):
             yield from _of_mode(os.path.join(folder, name + SUFFIX), OTHERS_WRITE, "definition")
     for folder in (secrets, fleeting):
-        for name in sorted(_listing(folder)):
+        for name in sorted(listing(folder)):
             yield from _of_mode(os.path.join(folder, name), OTHERS_READ, "secret")
     for name in sorted(names_in(store.autostart)):
         if not store.is_autostarted(name):
@@ -287,7 +288,7 @@ def of_files(store: Store) -> Iterator[Trouble]:
             what = f"the autostart link '{path}' leads to no definition"
             yield Trouble(WARNING, "autostart-dangling", what, ("rm", path))
     for folder in (store.config, store.autostart, store.markers, secrets, fleeting):
-        for name in sorted(filter(is_staged, _listing(folder))):
+        for name in sorted(filter(is_staged, listing(folder))):
             path = os.path.join(folder, name)
             if not _is_locked(path):
                 what = f"'{path}' is left of a command that was killed"
@@ -313,13 +314,6 @@ def _of_mode(path: str, forbidden: int, kind: str) -> Iterator[Trouble]:
         yield Trouble(ERROR, f"{kind}-owner", what, ("chown", str(os.geteuid()), path))
 
 
-def _listing(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
 def _is_locked(path: str) -> bool:
     """Tell whether a command is at work on an unfinished file."""
     with contextlib.suppress(OSError):
@@ -338,7 +332,7 @@ def of_boot(store: Store, entries: list[Entry]) -> Iterator[Trouble]:
     if not any(entry.autostart for entry in entries):
         return
     unit = f"{SERVICE}.service"
-    wants = (name for name in _listing(UNITS) if name.endswith(".wants"))
+    wants = (name for name in listing(UNITS) if name.endswith(".wants"))
     if not any(os.path.lexists(os.path.join(UNITS, name, unit)) for name in wants):
         what = "autostarted pools are not started at boot: the service is not enabled"
         yield Trouble(WARNING, "boot-service", what, ("systemctl", "enable", unit))

@@ -94,23 +94,25 @@ def _size(root: Node, tag: str) -> int | None:
 
     The words are the same for both tags.  Source: libvirt 9.0.0 virStorageSize.
     """
+    return _scaled(root, tag, XML_LIMIT, "malformed capacity element")
+
+
+def _cluster_size(root: Node) -> int | None:
+    tag = "target/clusterSize"
+    text = root.text_of(tag)
+    refusal = f"Invalid value '{text}' for element or attribute './{tag}'"
+    return _scaled(root, tag, COMMAND_LIMIT, refusal) or None
+
+
+def _scaled(root: Node, tag: str, limit: int, refusal: str) -> int | None:
+    """Return the bytes that a number and its unit are, None where there is none."""
     text = root.text_of(tag)
     if text is None:
         return None
     number = integer(text, 0, COMMAND_LIMIT)
     if number is None:
-        raise XmlError("malformed capacity element")
-    return scale(number, root.text_of(f"{tag}/@unit") or "", XML_LIMIT)
-
-
-def _cluster_size(root: Node) -> int | None:
-    text = root.text_of("target/clusterSize")
-    if text is None:
-        return None
-    number = integer(text, 0, COMMAND_LIMIT)
-    if number is None:
-        raise XmlError(f"Invalid value '{text}' for element or attribute './target/clusterSize'")
-    return scale(number, root.text_of("target/clusterSize/@unit") or "", COMMAND_LIMIT) or None
+        raise XmlError(refusal)
+    return scale(number, root.text_of(f"{tag}/@unit") or "", limit)
 
 
 def _format(root: Node, path: str, row: PoolType) -> str | None:

@@ -95,10 +95,7 @@ def pool_define(session: Session, file: str, validate: bool, if_missing: bool) -
     from storagectl.poolxml import parse_pool
 
     pool = parse_pool(read_file(file), validated=validate)
-    words, did = f"Pool {pool.name} defined from {file}", "defined"
-    if not session.pools.define(pool, if_missing=if_missing):
-        words, did = f"Pool {pool.name} exists already: nothing to define", "nothing"
-    session.done(words, did, pool=session.pool(pool.name))
+    define(session, pool, f"Pool {pool.name} defined from {file}", if_missing=if_missing)
 
 
 @command("pool-define-as", "Define a pool.", "Failed to define pool {name}", changes=True)
@@ -112,10 +109,16 @@ def pool_define_as(
         output.write(document)
         session.result({"xml": document})
         return
-    words, did = f"Pool {name} defined", "defined"
-    if not session.pools.define(parse_options(document, name, given), if_missing=if_missing):
-        words, did = f"Pool {name} exists already: nothing to define", "nothing"
-    session.done(words, did, pool=session.pool(name))
+    pool = parse_options(document, name, given)
+    define(session, pool, f"Pool {name} defined", if_missing=if_missing)
+
+
+def define(session: Session, pool: Pool, words: str, *, if_missing: bool) -> None:
+    """Define a pool and say so in these words, or that there is one of its name."""
+    did = "defined"
+    if not session.pools.define(pool, if_missing=if_missing):
+        words, did = f"Pool {pool.name} exists already: nothing to define", "nothing"
+    session.done(words, did, pool=session.pool(pool.name))
 
 
 @command("pool-create", "Create a pool.", "Failed to create pool from {file}", changes=True)
@@ -134,16 +137,11 @@ def pool_create(
 
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
     pool = parse_pool(read_file(file))
-    words, did = f"Pool {pool.name} created from {file}", "created"
-    if not session.pools.create(
-        pool,
-        build=build,
-        overwrite=overwrite,
-        no_overwrite=no_overwrite,
-        if_inactive=if_inactive,
-    ):
-        words, did = f"Pool {pool.name} is active: nothing to create", "nothing"
-    session.done(words, did, pool=session.pool(pool.name))
+    words = f"Pool {pool.name} created from {file}"
+    create(
+        session, pool, words,
+        build=build, overwrite=overwrite, no_overwrite=no_overwrite, if_inactive=if_inactive,
+    )  # fmt: skip
 
 
 @command("pool-create-as", "Create a pool.", "Failed to create pool {name}", changes=True)
@@ -167,16 +165,18 @@ def pool_create_as(
         output.write(document)
         session.result({"xml": document})
         return
-    words, did = f"Pool {name} created", "created"
-    if not session.pools.create(
-        parse_options(document, name, given),
-        build=build,
-        overwrite=overwrite,
-        no_overwrite=no_overwrite,
-        if_inactive=if_inactive,
-    ):
-        words, did = f"Pool {name} is active: nothing to create", "nothing"
-    session.done(words, did, pool=session.pool(name))
+    create(
+        session, parse_options(document, name, given), f"Pool {name} created",
+        build=build, overwrite=overwrite, no_overwrite=no_overwrite, if_inactive=if_inactive,
+    )  # fmt: skip
+
+
+def create(session: Session, pool: Pool, words: str, *, if_inactive: bool, **how: bool) -> None:
+    """Create a pool and say so in these words, or that it is active."""
+    did = "created"
+    if not session.pools.create(pool, if_inactive=if_inactive, **how):
+        words, did = f"Pool {pool.name} is active: nothing to create", "nothing"
+    session.done(words, did, pool=session.pool(pool.name))
 
 
 def parse_options(document: str, name: str, given: dict[str, Any]) -> Pool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import devices, in_use
+from storagectl.backends import SOURCE, devices, in_use
 from storagectl.backends.directory import Directory
 from storagectl.backends.filesystem import FileSystem
 from storagectl.errors import (
@@ -281,6 +281,22 @@ def test_build_formats(tmp_path: Path, device: str, unused: list[str], kind: str
         assert unused == ["unused", "empty", "unused"]
         with pytest.raises(OperationFailed, match="no file system was made on"):
             backend.build(overwrite=True, no_overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("format", "found", "missing"),
+    [("vmfs", "VMFS", ""), ("hfs+", "hfsplus", ""), ("ext4", "ext4", ""), ("ext4", "xfs", SOURCE)],
+)
+def test_what_is_built_has_the_format_by_whatever_name(
+    tmp_path: Path, device: str, format: str, found: str, missing: str
+) -> None:
+    look = (
+        ["wipefs", "--no-act", "--json", device],
+        f'{{"signatures": [{{"type": "{found}"}}]}}',
+        0,
+    )
+    backend, _ = make(pool(device, tmp_path, format=format), look)
+    assert backend.unbuilt() == missing
 
 
 @pytest.mark.parametrize("kind", ["auto", "iso9660", "gfs", "vmfs"])
