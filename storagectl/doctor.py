@@ -12,21 +12,25 @@ import stat
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
+from storagectl import backends
 from storagectl.backends.devices import listing
 from storagectl.backends.troubles import ERROR, WARNING, Trouble, edit, of_device, own
-from storagectl.errors import OperationFailed, OperationInvalid, StorageError, ToolMissing
+from storagectl.errors import OperationInvalid, StorageError, ToolMissing
 from storagectl.host.files import is_staged, locked_by_others
 from storagectl.packages import everywhere, install
-from storagectl.pools import Entry, no_such_pool, require_absolute
+from storagectl.pools import Entry, ask_together, no_such_pool, require_absolute
 from storagectl.status import words
 from storagectl.store import SUFFIX, Unusable, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.host import Host
     from storagectl.model import Pool
     from storagectl.pools import Pools
     from storagectl.store import Store
+
+    Unreachable = dict[tuple[str, int], str]
 
 REACH_S = 3.0
 SYSTEM_CONFIG = "/etc/storagectl/storage"
@@ -68,15 +72,17 @@ def examine(pools: Pools, key: str | None = None) -> Report:
             entries[name] = Entry(pools.host, config, marker, store.is_autostarted(name))
     names = sorted({*entries, *(finding.pool for finding in broken)})
     if key is not None:
-        names = [
-            n for n in names if n == key or (n in entries and _uuid(entries[n]) == key.lower())
-        ]
+        uuids = {name: _definition(entry).uuid for name, entry in entries.items()}
+        names = [name for name in names if key == name or key.lower() == uuids.get(name)]
         if not names:
             raise no_such_pool(store, key)
     found = [finding for finding in broken if finding.pool in names]
-    for name in names:
-        if name in entries:
-            found += [Finding(name, trouble) for trouble in of_pool(pools, entries[name])]
+    looked_at = [entries[name] for name in names if name in entries]
+    ask_together(pools.host, map(_definition, looked_at))
+    unreachable = _unreachable(pools.host, looked_at)
+    for entry in looked_at:
+        name = _definition(entry).name
+        found += [Finding(name, trouble) for trouble in of_pool(pools, entry, unreachable)]
     found += [one for one in of_conflicts(pools, entries) if one.pool in names]
     if key is None:
         around = (*of_files(store), *of_boot(store, list(entries.values())))
@@ -85,10 +91,20 @@ def examine(pools: Pools, key: str | None = None) -> Report:
     return Report(tuple(names), tuple(found))
 
 
-def _uuid(entry: Entry) -> str:
+def _definition(entry: Entry) -> Pool:
     pool = entry.config or entry.marker
     assert pool is not None
-    return pool.uuid
+    return pool
+
+
+def _unreachable(host: Host, entries: list[Entry]) -> Unreachable:
+    """Return why ports of servers that the pools need do not answer, all asked at once."""
+    ports: set[tuple[str, int]] = set()
+    for entry in entries:
+        with contextlib.suppress(StorageError):
+            needed = backends.load(_definition(entry), host).needs().ports
+            ports.update((port.host, port.number) for port in needed)
+    return host.unreachable(sorted(ports), REACH_S)
 
 
 # Definitions and markers
@@ -138,17 +154,17 @@ def editor() -> list[str]:
         return [wanted]
 
 
-def of_pool(pools: Pools, entry: Entry) -> Iterator[Trouble]:
+def of_pool(pools: Pools, entry: Entry, unreachable: Unreachable) -> Iterator[Trouble]:
     """Yield what is wrong with one pool."""
     try:
         if not entry.exists:
-            path = os.path.join(pools.store.markers, _name(entry) + SUFFIX)
+            path = os.path.join(pools.store.markers, _definition(entry).name + SUFFIX)
             what = "the host has stopped the transient pool, its runtime file is left"
             yield Trouble(WARNING, "marker-stale", what, ("rm", path))
             return
         backend = entry.backend
     except StorageError as error:
-        yield Trouble(ERROR, "type-unserved", error.detail, edit(_name(entry)))
+        yield Trouble(ERROR, "type-unserved", error.detail, edit(_definition(entry).name))
         return
     if entry.marker is not None and not entry.active:
         what = "it was started, but the host has stopped it meanwhile"
@@ -158,7 +174,7 @@ def of_pool(pools: Pools, entry: Entry) -> Iterator[Trouble]:
     except StorageError as error:
         yield Trouble(ERROR, "target-relative", error.detail, edit(entry.name))
         return
-    needed = list(_of_needs(pools, entry))
+    needed = list(_of_needs(pools, entry, unreachable))
     yield from needed
     if any(trouble.code == "needs-root" for trouble in needed):
         return
@@ -194,13 +210,7 @@ def _of_identity(pools: Pools, entry: Entry) -> Iterator[Trouble]:
         return  # what cannot be asked is found out below
 
 
-def _name(entry: Entry) -> str:
-    pool = entry.config or entry.marker
-    assert pool is not None
-    return pool.name
-
-
-def _of_needs(pools: Pools, entry: Entry) -> Iterator[Trouble]:
+def _of_needs(pools: Pools, entry: Entry, unreachable: Unreachable) -> Iterator[Trouble]:
     """Yield what is missing of what a start needs."""
     needs = entry.backend.needs()
     for tool in needs.tools:
@@ -215,10 +225,9 @@ def _of_needs(pools: Pools, entry: Entry) -> Iterator[Trouble]:
     for device in needs.devices:
         yield from of_device(device, entry.name, file=needs.files)
     for port in needs.ports:
-        try:
-            pools.host.require_reachable(port.host, port.number, REACH_S)
-        except OperationFailed as error:
-            yield Trouble(ERROR, "server-unreachable", error.detail, port.ask, mends=False)
+        if (port.host, port.number) in unreachable:
+            what = unreachable[port.host, port.number]
+            yield Trouble(ERROR, "server-unreachable", what, port.ask, mends=False)
 
 
 def _of_secret(pools: Pools, entry: Entry) -> Iterator[Trouble]:

@@ -30,7 +30,7 @@ from storagectl.pooltypes import HOST, POOL_TYPES
 from storagectl.store import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from storagectl.backends import Backend, PoolState
     from storagectl.host import Host
@@ -173,7 +173,7 @@ class Pools:
         found = []
         for name in defined | started:
             try:
-                entry = self._entry(
+                entry = self._read(
                     name, name in autostarted, defined=name in defined, started=name in started
                 )
             except SystemFailure as error:
@@ -181,8 +181,9 @@ class Pools:
                 if unread is not None:
                     unread[name] = error
                 continue
-            if entry is not None:
-                found.append(entry)
+            found.append(entry)
+        ask_together(self.host, (entry.marker for entry in found))
+        found = [entry for entry in found if entry.exists]
         self._ask_once(found)
         found.sort(key=lambda entry: (entry.name.lower(), entry.name))
         known: dict[str, str] = {}
@@ -206,25 +207,25 @@ class Pools:
                     for entry in alike:
                         entry.active  # noqa: B018
 
-    def _entry(
+    def _read(
         self,
         name: str,
         autostart: bool | Callable[[], bool],
         *,
         defined: bool = True,
         started: bool = True,
-    ) -> Entry | None:
-        """Return a pool that may be `defined` and may be `started`; None where it is neither."""
+    ) -> Entry:
+        """Return a pool that may be `defined` and may be `started`."""
         config = self.store.definition(name) if defined else None
         marker = self.store.marker(name, config) if started else None
-        entry = Entry(self.host, config, marker, autostart)
-        return entry if entry.exists else None
+        return Entry(self.host, config, marker, autostart)
 
     def by_name(self, name: str) -> Entry | None:
         """Return the pool of that name."""
         if "/" in name or "\0" in name:
             return None
-        return self._entry(name, partial(self.store.is_autostarted, name))
+        entry = self._read(name, partial(self.store.is_autostarted, name))
+        return entry if entry.exists else None
 
     def by_uuid(self, uuid: str) -> Entry | None:
         """Return the pool of that UUID.  Raises: OperationInvalid where several have it."""
@@ -669,6 +670,15 @@ class Pools:
         for other in entries:
             if other.name == pool.name:
                 raise PoolExists(f"pool '{other.name}' already exists with uuid {other.pool.uuid}")
+
+
+def ask_together(host: Host, pools: Iterable[Pool | None]) -> None:
+    """Foresee that the folders of pools are asked about: servers that are gone cost one wait."""
+    host.asks_together(
+        pool.target
+        for pool in filter(None, pools)
+        if POOL_TYPES[pool.type].module and backends.of_type(pool.type).is_folder
+    )
 
 
 def no_such_pool(store: Store, key: str) -> PoolNotFound:

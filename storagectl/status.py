@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import Inaccessible, StorageError, ToolFailed
-from storagectl.pools import Entry, no_such_pool
+from storagectl.pools import Entry, ask_together, no_such_pool
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Unusable
 
@@ -73,9 +73,11 @@ def examine(
     definitions can't be read.
     """
     autostarted = pools.store.autostarted()
-    found = (_entry(pools, name, name in autostarted) for name in pools.store.names())
+    found = [_entry(pools, name, name in autostarted) for name in pools.store.names()]
+    ask_together(pools.host, (one.marker for one in found if isinstance(one, Entry)))
     known = sorted(
-        (one for one in found if one is not None), key=lambda one: (one.name.lower(), one.name)
+        (one for one in found if isinstance(one, PoolStatus) or one.exists),
+        key=lambda one: (one.name.lower(), one.name),
     )
     if wanted:
         known = list(_chosen(pools, known, wanted))
@@ -85,13 +87,12 @@ def examine(
     ]
 
 
-def _entry(pools: Pools, name: str, autostart: bool) -> Entry | PoolStatus | None:
-    """Return a pool, or what is wrong with its definition; None where it is gone."""
+def _entry(pools: Pools, name: str, autostart: bool) -> Entry | PoolStatus:
+    """Return a pool, or what is wrong with its definition."""
     store = pools.store
     try:
         config, marker = store.read(store.config, name), store.read(store.markers, name)
-        entry = Entry(pools.host, config, marker, autostart)
-        return entry if entry.exists else None
+        return Entry(pools.host, config, marker, autostart)
     except (StorageError, OSError) as error:
         return PoolStatus(name, "", "-", "-", BROKEN, words(error), autostart)
 

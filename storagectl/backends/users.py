@@ -56,6 +56,7 @@ class Files:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.served = parse_targets(host.mounts(), SERVED)
+        host.asks_together(self.served)
 
     def answers(self, path: str) -> bool:
         """Tell whether a path can be looked at."""

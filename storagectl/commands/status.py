@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 EVERY_S = "2"
 LOOK_S = 0.1
-# A server that has not answered is asked again after this.
-FORGET_S = 30.0
 NONE = (
     "No pools. A first one: storagectl pool-define-as NAME dir --target FOLDER --build,"
     " storagectl pool-start NAME"
@@ -51,13 +49,8 @@ def status(session: Session, pool: Sequence[str], volumes: bool, watch: int | No
         raise ClientError("--watch is at least one second")
 
     exclusive(watch=watch is not None, json=session.json)
-    asked = time.monotonic()
 
     def look() -> list[PoolStatus]:
-        nonlocal asked
-        if time.monotonic() - asked > FORGET_S:
-            session.host.silent.clear()
-            asked = time.monotonic()
         return examine(session.pools, pool, volumes=volumes, maps=volumes or bool(pool))
 
     if session.json:

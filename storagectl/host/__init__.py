@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import (
@@ -53,8 +53,9 @@ from storagectl.host.files import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from storagectl.host.asking import Question
     from storagectl.host.bulk import Mover
 
 # Where the host's tools are, whatever the caller's PATH says.
@@ -163,7 +164,9 @@ class Host:
         # seconds that the user has configured, by the names of config.TIME_LIMITS
         self.limits = limits or {}
         self.tool_path = tool_path
-        self.silent: set[str] = set()
+        self.questions: dict[str, Question] = {}
+        self.mounts_asked = ""
+        self.foreseen: set[str] = set()
         # folders, and when each was swept, by time.monotonic()
         self.swept: dict[str, float] = {}
         self.inherited: set[int] = set()
@@ -384,28 +387,34 @@ class Host:
             raise
         return process.returncode, stdout, stderr
 
+    def asks_together(self, paths: Iterable[str]) -> None:
+        """Foresee that `responds` is asked about these paths: with the first one all are."""
+        self.foreseen.update(paths)
+
     def responds(self, path: str) -> bool:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
 
         That of a server which is gone may never, and whoever asks waits with it, deaf to
-        Ctrl-C.  A thread that waits does not keep the process from ending.  Where nothing
-        is mounted from a server nothing is asked, and what has not answered not again.
+        Ctrl-C.  Where nothing is mounted from a server nothing is asked, and what has not
+        answered not again, until something else is mounted or unmounted.
         """
-        if not any_served(self.mounts()):
+        mounts = self.mounts()
+        if mounts != self.mounts_asked:
+            self.mounts_asked = mounts
+            self.questions.clear()
+        if not any_served(mounts):
             return True
-        import threading
+        from storagectl.host.asking import Question
 
-        def ask() -> None:
-            with contextlib.suppress(OSError):
-                os.statvfs(path)
-
-        if path not in self.silent:
-            thread = threading.Thread(target=ask, daemon=True)
-            thread.start()
-            thread.join(self.limits.get("answer", ANSWER_WAIT_S))
-            if thread.is_alive():
-                self.silent.add(path)
-        return path not in self.silent
+        limit = self.limits.get("answer", ANSWER_WAIT_S)
+        for place in {path, *self.foreseen}:
+            if place not in self.questions:
+                self.questions[place] = Question(partial(os.statvfs, place), limit)
+        self.foreseen.clear()
+        answers = self.questions[path].is_answered()
+        if answers:
+            del self.questions[path]
+        return answers
 
     def mounts(self) -> str:
         """Return what is mounted, as /proc/self/mountinfo tells it; stray bytes are surrogates."""
@@ -473,6 +482,24 @@ class Host:
         except (OSError, UnicodeError) as error:
             cause = getattr(error, "strerror", None) or str(error)
             raise OperationFailed(f"cannot reach '{name}' at port {port}: {cause}") from error
+
+    def unreachable(
+        self, ports: Iterable[tuple[str, int]], seconds: float
+    ) -> dict[tuple[str, int], str]:
+        """Return why ports of hosts do not answer within that time, all asked at once."""
+        from storagectl.host.asking import Question
+
+        asked = {
+            port: Question(partial(self.require_reachable, *port, seconds), seconds)
+            for port in ports
+        }
+        found = {}
+        for (name, port), question in asked.items():
+            if not question.is_answered():
+                found[name, port] = f"cannot reach '{name}' at port {port}: timed out"
+            elif isinstance(question.error, StorageError):
+                found[name, port] = question.error.detail
+        return found
 
     def tell_kernel(self, path: str, text: str, failure: str) -> None:
         """Write to a file of the kernel's; `failure` is what the error says before the cause."""

@@ -20,6 +20,7 @@ from fakehost import FakeHost, WrongCommand
 
 from storagectl import host as host_module
 from storagectl.errors import (
+    OperationFailed,
     ResourceBusy,
     SystemFailure,
     ToolFailed,
@@ -207,6 +208,39 @@ def test_s48_a_file_system_that_does_not_answer(
         assert host.responds("/x")
     finally:
         gone.set()
+
+
+def test_s48_what_answers_late_is_there_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    monkeypatch.setattr(os, "statvfs", lambda path: back.wait(30))
+    monkeypatch.setattr(host, "mounts", lambda: "41 29 0:51 / /x rw - nfs4 h:/x rw\n")
+    monkeypatch.setattr(host, "limits", {"answer": 0.0})
+    assert not host.responds("/x")
+    (question,) = host.questions.values()
+    assert not host.responds("/x")
+    assert list(host.questions.values()) == [question]
+    back.set()
+    monkeypatch.setattr(question, "_until", time.monotonic() + 30)
+    assert host.responds("/x")
+
+
+def test_ports_are_asked_at_the_same_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    met = threading.Barrier(3)
+
+    def reach(name: str, port: int, seconds: float) -> None:
+        met.wait(30)
+        if name == "away":
+            raise OperationFailed(f"cannot reach '{name}' at port {port}: no route")
+
+    monkeypatch.setattr(host, "require_reachable", reach)
+    ports = [("nas", 2049), ("away", 2049), ("nas", 3260)]
+    said = {("away", 2049): "cannot reach 'away' at port 2049: no route"}
+    assert host.unreachable(ports, 30) == said
+    never = threading.Event()
+    monkeypatch.setattr(host, "require_reachable", lambda *_: never.wait(30))
+    late = {("nas", 1): "cannot reach 'nas' at port 1: timed out"}
+    assert host.unreachable([("nas", 1)], 0.01) == late
+    never.set()
 
 
 @pytest.mark.tools

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 # What only reads, locks, asks or talks.
 READING = {
-    "addresses", "converse", "disk_locked", "find_tool", "has_tool", "is_root",
+    "addresses", "asks_together", "converse", "disk_locked", "find_tool", "has_tool", "is_root",
     "keep_out_of_core_dumps", "may_replace", "mounts",
-    "read_text", "require_reachable", "responds",
+    "read_text", "require_reachable", "responds", "unreachable",
 }  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakehost import FakeHost
 
+from storagectl import doctor, status
 from storagectl.backends.directory import Directory
 from storagectl.errors import (
     InternalError,
@@ -515,6 +517,37 @@ def test_a_server_without_exports(pools: Pools, answer: tuple[str, int], hint: s
         sources(pools, "netfs", asking("nas"), (EXPORTS[0], *answer))
     assert caught.value.detail == "no storage pools were found on host 'nas'"
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    "look", [Pools.all, status.examine, doctor.examine], ids=["list", "status", "doctor"]
+)
+def test_s48_servers_that_are_gone_are_waited_for_at_the_same_time(
+    pools: Pools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Pools], object]
+) -> None:
+    """None answers before all have been asked: one after the other none would in its time."""
+    met = threading.Barrier(3)
+    mounts = ""
+    for number in range(3):
+        target = tmp_path / f"nas{number}"
+        target.mkdir()
+        pools.create(directory(f"t{number}", number, str(target)), **PLAIN)
+        mounts += f"41 29 0:51 / {target} rw - nfs4 h:/x rw\n"
+    real = os.statvfs
+    asked: list[str] = []
+
+    def answer(path: str) -> os.statvfs_result:
+        if path not in asked:
+            asked.append(path)
+            met.wait(30)
+        return real(path)
+
+    monkeypatch.setattr(pools.host, "mounts", lambda: mounts)
+    monkeypatch.setattr(pools.host, "limits", {"answer": 30.0})
+    monkeypatch.setattr(os, "statvfs", answer)
+    look(pools)
+    assert not met.broken
+    assert sorted(asked) == [str(tmp_path / f"nas{number}") for number in range(3)]
 
 
 def test_s48_a_silent_server_is_asked_for_a_limited_time(pools: Pools) -> None:
