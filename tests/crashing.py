@@ -124,10 +124,10 @@ def watch_changes(tell: Callable[[str], None]) -> None:
 
 
 class Tally:
-    """Kills of one kind: what did not hold after them, and counts for tests/tally.py."""
+    """Interruptions of one kind: what did not hold after them, and counts for tests/tally.py."""
 
     def __init__(self, kind: str) -> None:
-        self.kind = f"SIGKILL, {kind}"
+        self.kind = kind
         self.failures: list[str] = []
 
     @contextlib.contextmanager

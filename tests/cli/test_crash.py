@@ -378,7 +378,7 @@ def live(scene: Scene, done: dict[str, object]) -> None:
 @pytest.mark.parametrize("kind", POOLS)
 def test_s51_killed_at_each_change(kind: str, scene_of: Callable[[str], Scene]) -> None:
     """S51, S54, S56, S46."""
-    tally = crashing.Tally(kind)
+    tally = crashing.Tally(f"SIGKILL, {kind}")
     for seed, case in enumerate(CASES):
         if kind not in case.types:
             continue

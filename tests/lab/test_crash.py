@@ -176,7 +176,7 @@ class Pool:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_s51_killed_in_the_lab(kind: str, tmp_path: Path) -> None:
-    tally = crashing.Tally(f"{kind} in the lab")
+    tally = crashing.Tally(f"SIGKILL, {kind} in the lab")
     target = tmp_path / "pool"
     target.mkdir()
     wanted = -(-KILLS // len(TYPES))

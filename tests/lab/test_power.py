@@ -108,7 +108,7 @@ def test_s52_power_loss() -> None:
     if BOOT == 0:
         prepare()
     else:
-        tally = crashing.Tally("by power loss")
+        tally = crashing.Tally("power losses in the midst of commands")
         with tally.trying(f"boot {BOOT}"):
             crashing.documents([ROOT / "etc/storagectl/storage"])
             assert "p" in ok("-q", "pool-list", "--all", "--name").split()

@@ -138,7 +138,7 @@ def _own_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["dir", "fs", "disk"])
 def test_s54_killed_on_real_devices(kind: str, scratch: Scratch) -> None:
-    tally = crashing.Tally(f"{kind} on real devices")
+    tally = crashing.Tally(f"SIGKILL, {kind} on real devices")
     area = Area(scratch, kind)
     for seed, case in enumerate(CASES):
         if kind not in case.types:
@@ -204,7 +204,7 @@ def test_s51_killed_from_outside(
 ) -> None:
     """At the Nth of each system call, N from 1 until the program ends by itself."""
     monkeypatch.setenv("EDITOR", "sed -i s/0711/0751/")
-    tally = crashing.Tally("by strace")
+    tally = crashing.Tally("SIGKILL, by strace")
     area = Area(scratch, "dir")
     log = scratch.folder / "calls"
     for seed, case in enumerate(OUTSIDE):

@@ -127,7 +127,7 @@ def _remove_unused(prefix: str) -> None:
     """Remove the folders of that prefix that no running lab has locked."""
     for name in os.listdir(cache()):
         if name.startswith(prefix):
-            with contextlib.suppress(OSError), _locked(os.path.join(cache(), name), fcntl.LOCK_EX):
+            with contextlib.suppress(OSError), locked(os.path.join(cache(), name), fcntl.LOCK_EX):
                 shutil.rmtree(os.path.join(cache(), name))
 
 
@@ -139,7 +139,8 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: str, kind: int) -> Iterator[None]:
+def locked(folder: str, kind: int) -> Iterator[None]:
+    """Lock a folder.  Raises: BlockingIOError when another process has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -158,7 +159,7 @@ def image() -> Iterator[str]:
             if not os.path.exists(path):
                 say("building the image, about 3 minutes")
                 _build(path)
-            stack.enter_context(_locked(path, fcntl.LOCK_SH))
+            stack.enter_context(locked(path, fcntl.LOCK_SH))
             _remove_unused("image-")
         yield path
 
@@ -170,5 +171,5 @@ def scratch() -> Iterator[str]:
         with _one_at_a_time():
             _remove_unused("run-")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=cache()))
-            stack.enter_context(_locked(folder, fcntl.LOCK_SH))
+            stack.enter_context(locked(folder, fcntl.LOCK_SH))
         yield folder

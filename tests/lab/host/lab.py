@@ -6,6 +6,8 @@ Whatever is not listed below goes to pytest in the guest.  Without a path that i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import shlex
 import shutil
@@ -13,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import image as images
 from boot import (
@@ -26,6 +28,9 @@ from boot import (
     remember_accel,
 )
 from image import CHECKOUT, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEPT_RESULTS = 5
 EMPTY_DISKS = 3
@@ -78,7 +83,9 @@ def pytest_arguments(given: list[str]) -> list[str]:
     return arguments if found else [*arguments, "tests/lab"]
 
 
-def results_folder(wanted: str | None) -> str:
+@contextlib.contextmanager
+def results_folder(wanted: str | None) -> Iterator[str]:
+    """Give the folder, locked; some old ones are kept, and those that a guest writes to."""
     if wanted:
         path = os.path.abspath(wanted)
         shutil.rmtree(path, ignore_errors=True)
@@ -86,10 +93,13 @@ def results_folder(wanted: str | None) -> str:
         kept = os.path.join(images.cache(), "results")
         os.makedirs(kept, exist_ok=True)
         for name in sorted(os.listdir(kept))[: 1 - KEPT_RESULTS]:
-            shutil.rmtree(os.path.join(kept, name), ignore_errors=True)
+            old = os.path.join(kept, name)
+            with contextlib.suppress(OSError), images.locked(old, fcntl.LOCK_EX):
+                shutil.rmtree(old, ignore_errors=True)
         path = os.path.join(kept, f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     os.makedirs(path)
-    return path
+    with images.locked(path, fcntl.LOCK_SH):
+        yield path
 
 
 def write_job(
@@ -137,6 +147,38 @@ def run_tests(guest: Guest, reboots: int, time_limit_s: float, arguments: list[s
     return 0
 
 
+def run(guest: Guest, chosen: argparse.Namespace, arguments: list[str], scratch: str) -> int:
+    """Run the tests, or a shell, in the guest, whose disks are made here."""
+    wheel = os.path.join(guest.results, "wheel")
+    os.mkdir(wheel)
+    if chosen.wheel:
+        shutil.copy(chosen.wheel, wheel)
+    else:
+        images.build_wheel(wheel)
+    images.pack_checkout(os.path.join(guest.results, "checkout.tar"))
+    disk = os.path.join(scratch, "disk.qcow2")
+    make_disk(guest.image, disk)
+    guest.disks.append(disk)
+    if chosen.reboots:
+        guest.disks += [os.path.join(scratch, f"disk{n}.qcow2") for n in range(EMPTY_DISKS)]
+    for path in guest.disks[1:]:
+        make_empty_disk(path)
+    if chosen.shell:
+        write_job(guest.results, "shell", [])
+        guest.shell()
+        return 0
+    start = time.monotonic()
+    try:
+        return run_tests(guest, chosen.reboots, chosen.time_limit, arguments)
+    except GuestFailed as failed:
+        say("the end of the guest's console:")
+        sys.stderr.write(console_tail(guest.results))
+        say(str(failed))
+        return failed.status
+    finally:
+        say(f"{time.monotonic() - start:.0f} s; results and logs: {guest.results}")
+
+
 def main() -> int:
     chosen, rest = options()
     arguments = pytest_arguments([word for word in rest if word != "--"])
@@ -147,36 +189,9 @@ def main() -> int:
         accel = choose_accel(image, scratch)
         if chosen.build:
             return 0
-        results = results_folder(chosen.results)
-        wheel = os.path.join(results, "wheel")
-        os.mkdir(wheel)
-        if chosen.wheel:
-            shutil.copy(chosen.wheel, wheel)
-        else:
-            images.build_wheel(wheel)
-        images.pack_checkout(os.path.join(results, "checkout.tar"))
-        disk = os.path.join(scratch, "disk.qcow2")
-        make_disk(image, disk)
-        disks = [disk]
-        if chosen.reboots:
-            disks += [os.path.join(scratch, f"disk{n}.qcow2") for n in range(EMPTY_DISKS)]
-        for path in disks[1:]:
-            make_empty_disk(path)
-        guest = Guest(image, disks, results, accel, systemd=chosen.systemd)
-        if chosen.shell:
-            write_job(results, "shell", [])
-            guest.shell()
-            return 0
-        start = time.monotonic()
-        try:
-            return run_tests(guest, chosen.reboots, chosen.time_limit, arguments)
-        except GuestFailed as failed:
-            say("the end of the guest's console:")
-            sys.stderr.write(console_tail(results))
-            say(str(failed))
-            return failed.status
-        finally:
-            say(f"{time.monotonic() - start:.0f} s; results and logs: {results}")
+        with results_folder(chosen.results) as results:
+            guest = Guest(image, [], results, accel, systemd=chosen.systemd)
+            return run(guest, chosen, arguments, scratch)
 
 
 def interrupted(number: int, frame: object) -> NoReturn:
