@@ -73,7 +73,7 @@ def serves_system(uri: str | None) -> bool | None:
         return None
     from storagectl.commands import connection
 
-    return connection.serves_system(connection.effective(uri))
+    return connection.serves_system(connection.effective(uri or connection.from_environment()))
 
 
 def all_pools(pools: Pools, _: str) -> Iterator[str]:

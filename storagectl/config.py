@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from storagectl.errors import (
@@ -19,6 +20,7 @@ from storagectl.errors import (
     SystemFailure,
 )
 from storagectl.host import TOOL_PATH
+from storagectl.host.files import content
 from storagectl.store import user_folder
 
 if TYPE_CHECKING:
@@ -53,18 +55,14 @@ class Config:
         Raises: StorageError that names the file and the key.
         """
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-                status = os.fstat(stream.fileno())
-                data = stream.read()
+            data = content(path, partial(require_trusted, path))
+            self._apply(parsed(data))
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return
         except OSError as error:
             raise SystemFailure(
                 f"Failed to open file '{path}': {error.strerror}", action=action(path)
             ) from error
-        try:
-            require_trusted(path, status)
-            self._apply(parsed(data))
         except StorageError as error:
             error.action = action(path)
             raise
@@ -159,8 +157,12 @@ def require_trusted(path: str, status: os.stat_result) -> None:
         raise OperationDenied(f"others may write to it (mode {mode:04o}): chmod go-w '{path}'")
 
 
+@lru_cache(maxsize=4)
 def parsed(data: bytes) -> dict[str, object]:
-    """Return what a file says.  Raises: ConfigFileError with the line."""
+    """Return what a file says.  Raises: ConfigFileError with the line.
+
+    The same bytes always say the same: a file is looked at for each command, and understood once.
+    """
     import tomllib
 
     try:

@@ -46,17 +46,17 @@ class Record:
         cls._factories = {n: v.make for n, v in given.items() if isinstance(v, Factory)}
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        state = self.__dict__
-        state.update(self._defaults)
-        if values:
-            state.update(zip(self._fields, values, strict=False))
-        if named:
-            state.update(named)
-        for name, make in self._factories.items():
-            if name not in state:
-                state[name] = make()
-        if len(state) != len(self._fields) or len(values) > len(self._fields):
-            wrong = set(self._fields).symmetric_difference(state)
+        fields = self._fields
+        state = self.__dict__ = dict(zip(fields, values))  # noqa: B905
+        state.update(named)
+        if len(state) != len(fields):
+            for name, value in self._defaults.items():
+                state.setdefault(name, value)
+            for name, make in self._factories.items():
+                if name not in state:
+                    state[name] = make()
+        if len(state) != len(fields) or len(values) > len(fields):
+            wrong = set(fields).symmetric_difference(state)
             raise TypeError(f"{type(self).__name__}: wrong or missing fields {sorted(wrong)}")
 
     def replace(self, **changes: Any) -> Self:

@@ -483,10 +483,8 @@ def folders(root: str | None, *, system: bool | None = None) -> tuple[str, str]:
     forgets.
     """
     if root is not None:
-        return (
-            os.path.join(root, "etc/storagectl/storage"),
-            os.path.join(root, "run/storagectl"),
-        )
+        below = root.rstrip("/")
+        return f"{below}/etc/storagectl/storage", f"{below}/run/storagectl"
     if os.geteuid() == 0 if system is None else system:
         return "/etc/storagectl/storage", "/run/storagectl"
     config = user_folder("XDG_CONFIG_HOME", "~/.config")

@@ -183,7 +183,6 @@ class Command(click.Command):
                     raise UsageError(self.lacks(DRY_RUN))
                 if self.connects:
                     session.connect()
-                self.check_values(named)
                 self.call(session, self.values(named))
                 session.show_plan()
             succeeded = True
@@ -224,10 +223,13 @@ class Command(click.Command):
         output.write(command_help(self))
 
     def values(self, named: Sequence[str]) -> dict[str, Any]:
-        """Return the value of every option, by the name that the function has for it."""
-        by_option, values = self.own, dict(self.unset)
+        """Return the value of every option, by the name that the function has for it.
+
+        Raises: ClientError for a value that its option never takes.
+        """
+        by_option, values = self.own, self.unset.copy()
         for word in named:
-            name, _, text = word.removeprefix("--").partition("=")
+            name, _, text = word[2:].partition("=")
             param = by_option.get(name)
             if param is None or not param.expose_value:
                 assert name in (DRY_RUN, *COMMON)
@@ -235,11 +237,12 @@ class Command(click.Command):
             assert param.name is not None
             if isinstance(param, Flag):
                 values[param.name] = True
-            elif param.multiple:
+                continue
+            param.check(text)
+            if param.multiple:
                 values[param.name] += (text,)
             else:
-                number = isinstance(param, Value) and param.value_name == "number"
-                values[param.name] = int(text) if number else text
+                values[param.name] = int(text) if param.value_name == "number" else text
         return values
 
     def call(self, session: Session, values: dict[str, Any]) -> None:
@@ -268,15 +271,6 @@ class Command(click.Command):
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
             raise SystemFailure(f"{error.strerror}: '{error.filename}'") from error
-
-    def check_values(self, named: Sequence[str]) -> None:
-        """Raise ClientError for a value that its option never takes."""
-        for word in named:
-            name, equals, text = word.removeprefix("--").partition("=")
-            if equals:
-                option = self.own[name]
-                assert isinstance(option, Value)
-                option.check(text)
 
 
 def command(

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storagectl.commands import output
-from storagectl.commands.session import read_line
+from storagectl.commands.lines import read_line
 from storagectl.errors import StorageError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from storagectl.commands import clientconf
 from storagectl.errors import InternalError, StorageError
@@ -15,16 +16,13 @@ ACTION = "failed to connect to the hypervisor"
 def effective(given: str | None) -> str:
     """Return the URI that is meant by one that was given, or by none, or by an alias.
 
+    One that the environment has counts as given.
+
     Raises: StorageError for a libvirt.conf that cannot be read.
     """
     try:
         configured = clientconf.settings()
-        uri = (
-            given
-            or os.environ.get("VIRSH_DEFAULT_CONNECT_URI")
-            or os.environ.get("LIBVIRT_DEFAULT_URI")
-            or clientconf.default_uri(configured)
-        )
+        uri = given or clientconf.default_uri(configured)
         own = "storage://" + (SYSTEM if os.geteuid() == 0 else SESSION)
         return clientconf.resolved(configured, own if uri is None else uri)
     except StorageError as error:
@@ -32,6 +30,13 @@ def effective(given: str | None) -> str:
         raise
 
 
+def from_environment() -> str | None:
+    """Return the URI that the environment has for where none is given."""
+    names = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
+    return next(filter(None, map(os.environ.get, names)), None)
+
+
+@lru_cache(maxsize=8)
 def serves_system(uri: str) -> bool:
     """Tell whether a URI stands for the system's pools; otherwise it is the user's own.
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,13 @@ def write_control(text: str) -> None:
 
 def put(stream: TextIO, text: str) -> None:
     """Write text as it is, or so that nothing in it acts on the terminal that gets it."""
-    stream.write(inert(text) if stream.isatty() else text)
+    stream.write(inert(text) if is_terminal(stream) else text)
+
+
+@lru_cache(maxsize=4)
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream leads to a terminal, which it does or does not for good."""
+    return stream.isatty()
 
 
 def inert(text: str) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
+from storagectl.commands.lines import read_line
 from storagectl.commands.list_options import list_options, shape_of
-from storagectl.commands.session import exclusive, read_file, read_line
+from storagectl.commands.session import exclusive, read_file
 from storagectl.errors import ClientError, SecretNotFound, StorageError
 
 if TYPE_CHECKING:

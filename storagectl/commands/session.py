@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storagectl.commands import output
-from storagectl.commands.connection import effective, serves_system
+from storagectl.commands.connection import effective, from_environment, serves_system
 from storagectl.config import Config, load
 from storagectl.errors import ClientError, StorageError, UsageError
 from storagectl.host import Host
@@ -51,7 +49,11 @@ class Settings:
 
     @property
     def connected_to(self) -> str:
-        return effective(self.uri)
+        return effective(self.uri or self.environment_uri)
+
+    @cached_property
+    def environment_uri(self) -> str | None:
+        return from_environment()
 
     @property
     def whose(self) -> list[str]:
@@ -280,39 +282,6 @@ class Session:
             self.say("")
 
 
-def read_line(ends: bytes) -> bytes | None:
-    """Return what stdin has up to one of these bytes, None at its end.
-
-    Byte by byte, but in a file, where one can go back: what follows is for whoever reads
-    next, the shell, a command or a tool.
-    """
-    line = bytearray()
-    stdin = sys.stdin.fileno()
-    if stat.S_ISREG(os.fstat(stdin).st_mode):
-        return read_line_of_file(stdin, ends)
-    while byte := os.read(stdin, 1):
-        if byte in ends:
-            return bytes(line)
-        line += byte
-    return bytes(line) or None
-
-
-def read_line_of_file(fd: int, ends: bytes) -> bytes | None:
-    """Return what a file has up to one of these bytes, None at its end; go on behind that byte."""
-    start = os.lseek(fd, 0, os.SEEK_CUR)
-    line = b""
-    while chunk := os.pread(fd, CHUNK, start + len(line)):
-        line += chunk
-        places = [place for end in ends if (place := line.find(end)) >= 0]
-        if places:
-            line = line[: min(places)]
-            os.lseek(fd, start + len(line) + 1, os.SEEK_SET)
-            return line
-    os.lseek(fd, start + len(line), os.SEEK_SET)
-    return line or None
-
-
-CHUNK = 512
 MAX_FILE = 10 << 20
 
 

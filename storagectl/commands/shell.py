@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from storagectl.commands import output
 from storagectl.commands.cli import asks_for_json, perform
+from storagectl.commands.lines import read_line
 from storagectl.commands.options import history_size
 from storagectl.commands.reader import read, split
-from storagectl.commands.session import read_line
 from storagectl.errors import ClientError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def on_terminal() -> bool:
 def ask_plainly(prompt: str) -> str | None:
     """Return the next line of stdin, shown after the prompt as virsh does; None at the end."""
     sys.stdout.write(prompt)
-    sys.stdout.flush()
     line = ask_silently(prompt)
     if line is not None:
         output.put(sys.stdout, line + "\n")

@@ -25,6 +25,7 @@ from storagectl.errors import (
     ToolTalkative,
     ToolTimeout,
 )
+from storagectl.host import mounts
 from storagectl.host.files import (
     FS_IOC_SETFLAGS,
     LABEL,
@@ -33,6 +34,7 @@ from storagectl.host.files import (
     VOLUME_LOCK,
     acting_as,
     attributes_of,
+    content,
     flags_of,
     has_flag,
     holder_of,
@@ -45,7 +47,6 @@ from storagectl.host.files import (
     open_file,
     publish,
     rename_new,
-    rest_of,
     staged_path,
     system_errors,
     wiped,
@@ -418,12 +419,10 @@ class Host:
 
     def mounts(self) -> str:
         """Return what is mounted, as /proc/self/mountinfo tells it; stray bytes are surrogates."""
-        from storagectl.host.mounts import PATH, mounts
-
         try:
-            return mounts()
+            return mounts.mounts()
         except OSError as error:
-            raise SystemFailure(f"cannot read '{PATH}': {error.strerror}") from error
+            raise SystemFailure(f"cannot read '{mounts.PATH}': {error.strerror}") from error
 
     def read_text(self, path: str) -> str:
         """Return the content of a file of the kernel's; stray bytes are surrogates."""
@@ -439,22 +438,7 @@ class Host:
         Nothing is waited for, and nothing without end is read: a pipe or a device is none, nor is
         what others than its owner and root may have written.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            if status.st_size > LARGEST_FILE:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            if status.st_mode & stat.S_IWOTH or status.st_uid not in (0, os.geteuid()):
-                mode = stat.S_IMODE(status.st_mode)
-                raise OSError(
-                    errno.EPERM,
-                    f"others may have written it (owner {status.st_uid}, mode {mode:04o})",
-                )
-            return rest_of(fd)
-        finally:
-            os.close(fd)
+        return content(path, require_ours)
 
     def list_folder(self, path: str) -> list[str]:
         """Return the names in a folder of ours.  Raises: OSError."""
@@ -549,11 +533,12 @@ class Host:
         A limit of 0 does not hold where dumps go to a program, one of 1 does.
         Source: core(5); Linux fs/coredump.c; linux/prctl.h, PR_SET_DUMPABLE.
         """
-        import ctypes
         import resource
 
+        from storagectl.host import libc
+
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc.function("prctl")(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
     def sync_folder(self, folder: str) -> None:
         """Make renames and removals in a folder last.
@@ -988,6 +973,20 @@ def require_permitted(path: str) -> None:
         from storagectl.host import permitted
 
         permitted.require(path)
+
+
+def require_ours(status: os.stat_result) -> None:
+    """Raise OSError for what is no file of ours, or may be somebody else's."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if status.st_size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    of_another = status.st_uid and status.st_uid != os.geteuid()
+    if of_another or status.st_mode & stat.S_IWOTH:
+        mode = stat.S_IMODE(status.st_mode)
+        raise OSError(
+            errno.EPERM, f"others may have written it (owner {status.st_uid}, mode {mode:04o})"
+        )
 
 
 def missing(tool: str) -> ToolMissing:

@@ -289,14 +289,13 @@ def punch(fd: int, offset: int, length: int) -> None:
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     """Call fallocate(2); False where the file can't do that."""
-    import ctypes
+    from storagectl.host import libc
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.fallocate64(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0:
+    if libc.function("fallocate64")(fd, mode, libc.Long(offset), libc.Long(length)) == 0:
         return True
-    code = ctypes.get_errno()
-    if code not in NOT_HERE:
-        raise OSError(code, os.strerror(code))
+    failure = libc.failure()
+    if failure.errno not in NOT_HERE:
+        raise failure
     return False
 
 

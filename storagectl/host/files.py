@@ -29,6 +29,10 @@ AT_FDCWD = -100
 NOREPLACE = 1
 
 READ_SIZE = 1 << 13
+# Files that were read, by path: what they were like, and what they said.
+KNOWN: dict[str, tuple[tuple[int, ...], bytes]] = {}
+MOST_KNOWN = 4096
+SETTLED_NS = 1_000_000_000
 FLOCK = "hhqqi4x"
 # Bytes of a file that are locked: no tool asks for them.
 STAGED_LOCK = 1 << 62
@@ -70,7 +74,7 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
         yield
         return
     # what rename_new imports: the other user may not be let to where Python's modules are
-    import ctypes  # noqa: F401
+    from storagectl.host import libc  # noqa: F401
 
     groups, own_group = os.getgroups(), os.getegid()
     try:
@@ -84,13 +88,40 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def content(path: str) -> bytes:
-    """Return the content of a file; a pipe that nobody writes to has none.  Raises: OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+def content(path: str, check: Callable[[os.stat_result], object] = bool) -> bytes:
+    """Return the content of a file; a pipe that nobody writes to has none.
+
+    It is read again when its inode tells that it has changed since, and when it had been changed
+    shortly before: what changes it twice within a tick of the kernel's clock leaves the same times.
+    Raises: OSError, and what `check` raises for its inode.
+    Source: git, Documentation/technical/racy-git.txt.
+    """
+    if path in KNOWN:
+        stamp, data = KNOWN[path]
+        status = os.stat(path)
+        if stamp == stamp_of(status):
+            check(status)
+            return data
+    now_ns = time.time_ns()
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        return rest_of(fd)
+        status = os.fstat(fd)
+        check(status)
+        data = os.read(fd, READ_SIZE)
+        if len(data) != status.st_size:
+            data += rest_of(fd)
     finally:
         os.close(fd)
+    if stat.S_ISREG(status.st_mode) and now_ns - status.st_ctime_ns > SETTLED_NS:
+        if len(KNOWN) == MOST_KNOWN:
+            KNOWN.clear()
+        KNOWN[path] = stamp_of(status), data
+    return data
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells one state of a file from another, and from another file."""
+    return (status.st_ctime_ns, status.st_ino, status.st_size, status.st_dev)
 
 
 def rest_of(fd: int) -> bytes:
@@ -247,14 +278,14 @@ def renamed_new(path: str, new: str) -> bool:
     Raises: FileExistsError.
     Source: rename(2), RENAME_NOREPLACE; linux/fcntl.h, AT_FDCWD.
     """
-    import ctypes
+    from storagectl.host import libc
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(path), AT_FDCWD, os.fsencode(new), NOREPLACE) == 0:
+    rename = libc.function("renameat2")
+    if rename(AT_FDCWD, os.fsencode(path), AT_FDCWD, os.fsencode(new), NOREPLACE) == 0:
         return True
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(code, os.strerror(code))
+    failure = libc.failure()
+    if failure.errno not in (errno.EINVAL, errno.ENOSYS):
+        raise failure
     return False
 
 

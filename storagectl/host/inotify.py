@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import SystemFailure
+from storagectl.host import libc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,22 +44,21 @@ class Inotify:
     """Folders that are watched, and one descriptor that can be read when one has changed."""
 
     def __init__(self) -> None:
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd = libc.function("inotify_init1")(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
-            raise failure("cannot watch folders", ctypes.get_errno())
+            raise failure("cannot watch folders")
 
     def watch(self, folder: str) -> int:
         """Watch a folder.  Returns: the watch, the same again for the same folder."""
         wanted = ADDED | REMOVED | DELETE_SELF | MOVE_SELF | ONLYDIR
-        watch: int = self.libc.inotify_add_watch(self.fd, os.fsencode(folder), wanted)
+        watch = libc.function("inotify_add_watch")(self.fd, os.fsencode(folder), wanted)
         if watch < 0:
-            raise failure(f"cannot watch '{folder}'", ctypes.get_errno())
+            raise failure(f"cannot watch '{folder}'")
         return watch
 
     def forget(self, watch: int) -> None:
         """Watch a folder no more; one that is gone is not watched anyway."""
-        self.libc.inotify_rm_watch(self.fd, watch)
+        libc.function("inotify_rm_watch")(self.fd, watch)
 
     def changes(self) -> Iterator[Change]:
         """Yield all that has happened since the last time, without waiting."""
@@ -85,6 +84,7 @@ def parse(data: bytes) -> Iterator[Change]:
         yield Change(watch, what, os.fsdecode(name))
 
 
-def failure(what: str, code: int) -> SystemFailure:
-    hint = f"the limit is {LIMITS[code]}" if code in LIMITS else ""
-    return SystemFailure(f"{what}: {os.strerror(code)}", hint=hint)
+def failure(what: str) -> SystemFailure:
+    error = libc.failure()
+    limit = LIMITS.get(error.errno or 0)
+    return SystemFailure(f"{what}: {error.strerror}", hint=f"the limit is {limit}" if limit else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,10 +37,13 @@ class Mounts:
 
 def mounts() -> str:
     """Return /proc/self/mountinfo as it is now.  Raises: OSError."""
-    return _of_process(os.getpid()).text()
+    return _of_process().text()
 
 
-@lru_cache(maxsize=1)
-def _of_process(_: int) -> Mounts:
+@cache
+def _of_process() -> Mounts:
     """Return the list of this process: one that a fork shared would be told for both."""
     return Mounts()
+
+
+os.register_at_fork(after_in_child=_of_process.cache_clear)

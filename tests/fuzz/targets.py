@@ -106,13 +106,11 @@ def command_line(data: bytes) -> None:
     with mock.patch.object(output, "open_log"), mock.patch.object(output, "kept", []):
         left = options.apply(Settings(), words)
     for call in reader.read(left or []):
-        call.command.check_values(call.named)
         call.command.values(call.named)
 
 
 def shell_line(data: bytes) -> None:
     for call in reader.read(reader.split(text_of(data))):
-        call.command.check_values(call.named)
         call.command.values(call.named)
 
 
