@@ -226,20 +226,7 @@ class Secrets:
 
     def _remove(self, secret: SecretDefinition, *suffixes: str) -> None:
         """Remove both files in an order, or none."""
-        with contextlib.ExitStack() as undo:
-            for suffix in suffixes:
-                path = self._path(secret, suffix)
-                content = None
-                with contextlib.suppress(OSError):
-                    content = self.host.read_file(path).decode("utf-8", "surrogateescape")
-                if suffix == VALUE:
-                    self.host.remove_secret(path)
-                else:
-                    self.host.remove(path, missing_ok=True)
-                if content is not None:
-                    undo.callback(self.host.write_atomic, path, content)
-            undo.pop_all()
-        self.host.sync_folder(os.path.dirname(path))
+        self.host.remove_secret(*(self._path(secret, suffix) for suffix in suffixes))
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -250,7 +237,7 @@ class Secrets:
         with self.store.registry():
             lasting = names_in(self.lasting)
             for folder in self._folders():
-                self.host.sweep(folder)
+                self.host.sweep(folder, secret=True)
                 known = names_in(folder)
                 others = lasting if folder == self.fleeting else set()
                 for name in files_in(folder):

@@ -197,8 +197,7 @@ class Store:
         """
         with contextlib.ExitStack() as undo:
             autostart, definition = self.is_autostarted(name), self.definition(name)
-            self.host.remove(self.definition_path(name))
-            self.host.sync_folder(self.config)
+            self.host.remove(self.definition_path(name), lasts=True)
             if definition is not None:
                 undo.callback(self.define, definition, autostart=autostart)
             self.set_autostart(name, False)
@@ -216,8 +215,7 @@ class Store:
 
     def discard(self, name: str) -> None:
         """Remove the files of a pool, whatever they are."""
-        self.host.remove(self.definition_path(name), missing_ok=True)
-        self.host.sync_folder(self.config)
+        self.host.remove(self.definition_path(name), missing_ok=True, lasts=True)
         self.mark_stopped(name)
         self.set_autostart(name, False)
         self.keep_identities(name, {})
@@ -230,12 +228,11 @@ class Store:
     def set_autostart(self, name: str, wanted: bool) -> None:
         """Make or remove the autostart link of a pool."""
         path = os.path.join(self.autostart, name + SUFFIX)
-        if wanted:
+        if wanted and not self.is_autostarted(name):
             self.make_folders(self.autostart)
             self.host.link(os.path.join("..", name + SUFFIX), path)
-        elif os.path.lexists(path):
-            self.host.remove(path, missing_ok=True)
-            self.host.sync_folder(self.autostart)
+        elif not wanted and os.path.lexists(path):
+            self.host.remove(path, missing_ok=True, lasts=True)
 
     def identities(self, name: str) -> dict[str, dict[str, str]]:
         """Return what is known of each device of a pool, nothing where nothing was noted."""

@@ -125,6 +125,23 @@ class Volumes:
         except (PoolNotFound, VolumeNotFound, VolumeElsewhere):
             return None
 
+    def find_to_delete(self, key: str, pool: str | None, *, missing_ok: bool) -> Found | None:
+        """Return the volume as `find` does; None where there is none and that is right.
+
+        What a deletion that was killed has left of it goes.
+        """
+        try:
+            return self.find(key, pool)
+        except (PoolNotFound, VolumeNotFound, VolumeElsewhere):
+            for entry in self.pools.all() if not self.pools.store.readonly else []:
+                target = entry.pool.target
+                named = pool in (entry.name, entry.pool.uuid) or os.path.dirname(key) == target
+                if named and entry.backend.is_folder and entry.active:
+                    self.host.sweep(target)
+            if not missing_ok:
+                raise
+            return None
+
     def _with_secret(self, found: Found) -> Found:
         """Add to an encrypted volume the secret whose usage is its path, where there is one."""
         encryption = found.volume.encryption

@@ -222,7 +222,7 @@ class Directory(Backend):
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # a link or the like can't be locked, but unlinked
                 stack.enter_context(self.host.opened(volume.path, write=True))
-            self.host.remove(volume.path)
+            self.host.remove(volume.path, lasts=True)
 
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:
         from storagectl.backends import files

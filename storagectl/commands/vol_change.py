@@ -18,6 +18,7 @@ from storagectl.commands.progress import (
 from storagectl.commands.vol_options import allow_backing_option
 from storagectl.commands.vol_show import volume_options
 from storagectl.errors import ClientError, Mistyped, StorageError
+from storagectl.host.files import system_errors
 from storagectl.units import COMMAND_LIMIT, parse
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ STANDARD = "-"
 def vol_delete(
     session: Session, vol: str, pool: str | None, delete_snapshots: bool, if_exists: bool
 ) -> None:
-    found = session.volumes.look_up(vol, pool) if if_exists else session.volumes.find(vol, pool)
+    found = session.volumes.find_to_delete(vol, pool, missing_ok=if_exists)
     if found is None:
         session.done(f"Vol {vol} does not exist: nothing to delete", "nothing")
         return
@@ -197,27 +198,27 @@ def vol_download(
     to_stdout = file == STANDARD
     session.has_data_on_stdout = to_stdout and session.json
     found = session.volumes.find(vol, pool)
-    with contextlib.ExitStack() as stack:
+    with session.doing(f"cannot download from volume {vol}"), contextlib.ExitStack() as stack:
         if to_stdout:
             sys.stdout.flush()
             session.has_data_on_stdout = True
             target = sys.stdout.fileno()
         else:
+            stack.enter_context(system_errors(f"cannot write '{file}'"))
             try:
                 target = stack.enter_context(session.host.replacing(file))
             except OSError as error:
                 raise ClientError(f"cannot create {file}") from error
         mover = stack.enter_context(moving(progress, no_progress, verify=verify))
-        with session.doing(f"cannot download from volume {vol}"):
-            session.volumes.download(
-                found,
-                target,
-                mover,
-                offset=offset or 0,
-                length=(length or 0) % 2**64,
-                sparse=sparse,
-                in_order=to_stdout,
-            )
+        session.volumes.download(
+            found,
+            target,
+            mover,
+            offset=offset or 0,
+            length=(length or 0) % 2**64,
+            sparse=sparse,
+            in_order=to_stdout,
+        )
     session.done_silently(
         "downloaded",
         bytes=mover.meter.done,

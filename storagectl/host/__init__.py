@@ -45,8 +45,6 @@ from storagectl.host.files import (
     locked,
     no_cow_flag,
     open_file,
-    publish,
-    rename_new,
     staged_path,
     system_errors,
     wiped,
@@ -499,21 +497,15 @@ class Host:
 
         Source: rename(2) with fsync(2) of the file before and of its folder after.
         """
-        folder = os.path.dirname(path)
-        with system_errors(f"cannot write '{path}'"):
-            temporary, fd = self._stage(folder, mode)
-            try:
-                with open(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
-                    os.fchmod(stream.fileno(), mode)
-                    stream.write(text)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                    os.rename(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            self.sync_folder(folder)
+        with (
+            system_errors(f"cannot write '{path}'"),
+            self._staging(os.path.dirname(path), mode) as (temporary, fd),
+        ):
+            os.fchmod(fd, mode)
+            with open(fd, "w", encoding="utf-8", errors="surrogateescape", closefd=False) as stream:
+                stream.write(text)
+            os.fsync(fd)
+            self._put(temporary, path)
 
     def write_secret(self, path: str, value: bytes, what: str, *, old: str | None = None) -> None:
         """Write a secret's value, in base64; `what` tells people which, `old` where it is kept."""
@@ -522,10 +514,18 @@ class Host:
         with wiped(path):
             self.write_atomic(path, base64.b64encode(value).decode())
 
-    def remove_secret(self, path: str) -> None:
-        """Overwrite and unlink the file of a secret's value, if there is one."""
-        with wiped(path):
-            self.remove(path, missing_ok=True)
+    def remove_secret(self, *paths: str) -> None:
+        """Overwrite and unlink the files of a secret that are there, all or none."""
+        from storagectl.host import lasting
+
+        with (
+            contextlib.ExitStack() as stack,
+            system_errors(f"cannot unlink file '{paths[0]}'"),
+            uninterrupted(),
+        ):
+            for path in paths:
+                stack.enter_context(wiped(path))
+            lasting.remove(list(paths), self.warn)
 
     def keep_out_of_core_dumps(self) -> None:
         """Have no dump of our memory, or of that of the tools run from now on, written.
@@ -539,20 +539,6 @@ class Host:
 
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
         libc.function("prctl")(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-    def sync_folder(self, folder: str) -> None:
-        """Make renames and removals in a folder last.
-
-        They are done by then: that this fails is a warning, as it is none at all to SQLite.
-        """
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            self.warn(f"cannot sync folder '{folder}', changes may not last: {error.strerror}")
 
     def make_folder(self, path: str, mode: int) -> bool:
         """Make a folder with exactly `mode`; False where it stood already."""
@@ -691,20 +677,30 @@ class Host:
 
         Raises: FileExistsError where something has the name: that is never replaced.
         """
-        with system_errors(f"cannot rename '{path}' to '{new}'", passing=(FileExistsError,)):
+        from storagectl.host import lasting
+
+        with (
+            system_errors(f"cannot rename '{path}' to '{new}'", passing=(FileExistsError,)),
+            uninterrupted(),
+        ):
             try:
-                rename_new(path, new)
+                lasting.rename(path, new, self.warn)
             except PermissionError:
                 status = os.lstat(path)
                 with acting_as(status.st_uid, status.st_gid):
-                    rename_new(path, new)
-            self.sync_folder(os.path.dirname(new))
+                    lasting.rename(path, new, self.warn)
 
-    def remove(self, path: str, *, missing_ok: bool = False) -> None:
-        """Unlink a file."""
-        with system_errors(f"cannot unlink file '{path}'"):
+    def remove(self, path: str, *, missing_ok: bool = False, lasts: bool = False) -> None:
+        """Unlink a file, so that it does not come back when the power goes off where it `lasts`."""
+        with system_errors(f"cannot unlink file '{path}'"), uninterrupted():
             try:
-                os.unlink(path)
+                if lasts:
+                    from storagectl.host import lasting
+
+                    os.lstat(path)
+                    lasting.remove([path], self.warn)
+                else:
+                    os.unlink(path)
             except FileNotFoundError:
                 if not missing_ok:
                     raise
@@ -716,15 +712,10 @@ class Host:
 
     def link(self, target: str, path: str) -> None:
         """Make a symbolic link, also in place of one that leads elsewhere."""
-        with system_errors(f"Failed to create symlink '{path}' to '{target}'"):
-            try:
-                os.symlink(target, path)
-            except FileExistsError:
-                if os.path.islink(path) and os.readlink(path) == target:
-                    return
-                os.unlink(path)
-                os.symlink(target, path)
-            self.sync_folder(os.path.dirname(path))
+        from storagectl.host import lasting
+
+        with system_errors(f"Failed to create symlink '{path}' to '{target}'"), uninterrupted():
+            lasting.link(target, path, self.warn)
 
     @contextlib.contextmanager
     def opened(self, path: str, *, write: bool = False, follow: bool = False) -> Iterator[int]:
@@ -874,21 +865,14 @@ class Host:
             return
         path = os.path.realpath(path) if old is None else path
         self.sweep(os.path.dirname(path))
-        temporary, fd = self._stage(os.path.dirname(path), 0o666 if status is None else 0o600)
-        try:
+        mode = 0o666 if status is None else 0o600
+        with self._staging(os.path.dirname(path), mode) as (temporary, fd):
             if status is not None:
                 self._make_alike(fd, path if old is None else old, status)
             yield fd
             if old is not None and not is_at(old, path, follow=False):
                 raise ResourceBusy(f"'{path}' has just been replaced by another process")
-            os.rename(temporary, path)
-            self.sync_folder(os.path.dirname(path))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(fd)
+            self._put(temporary, path)
 
     def zero_ranges(self, device: str, ranges: Sequence[tuple[int, int]]) -> None:
         """Write zeros over ranges (offset, length in bytes) of a device that nobody uses."""
@@ -909,9 +893,9 @@ class Host:
         any other exception nothing is left.  The file is locked meanwhile, so that
         `sweep` knows what a killed process left behind.
         """
-        folder = os.path.dirname(path)
-        temporary, fd = self._stage(folder, mode)
-        try:
+        from storagectl.host import lasting
+
+        with self._staging(os.path.dirname(path), mode) as (temporary, fd):
             try:
                 os.fchmod(fd, mode)
             except PermissionError:
@@ -919,14 +903,31 @@ class Host:
                     raise
                 # it is ours: the file system, such as vfat, has no modes to change
             yield temporary
-            publish(temporary, path)
-            self.sync_folder(folder)
+            with uninterrupted():
+                lasting.publish_new(temporary, path, self.warn)
+
+    def _put(self, temporary: str, path: str) -> None:
+        from storagectl.host import lasting
+
+        with uninterrupted():
+            lasting.put(temporary, path, self.warn)
+
+    @contextlib.contextmanager
+    def _staging(self, folder: str, mode: int) -> Iterator[tuple[str, int]]:
+        """Give a hidden file and its descriptor; it goes unless it has got another name."""
+        made = None
+        try:
+            with uninterrupted():
+                made = self._stage(folder, mode)
+            yield made
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+            if made is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(made[0])
             raise
         finally:
-            os.close(fd)
+            if made is not None:
+                os.close(made[1])
 
     def _stage(self, folder: str, mode: int) -> tuple[str, int]:
         """Make and lock a hidden file; return its path and descriptor.
@@ -949,8 +950,8 @@ class Host:
                 raise
             os.close(fd)
 
-    def sweep(self, folder: str) -> None:
-        """Remove staged files of processes that were killed."""
+    def sweep(self, folder: str, *, secret: bool = False) -> None:
+        """Remove staged files of processes that were killed; what is `secret` is overwritten."""
         import fcntl
 
         with contextlib.suppress(OSError):
@@ -959,10 +960,14 @@ class Host:
                     continue
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
+                    if os.path.islink(path):
+                        os.unlink(path)
+                        continue
                     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                     try:
                         if lock_byte(fd, STAGED_LOCK, fcntl.F_WRLCK):
-                            os.unlink(path)
+                            with wiped(path) if secret else contextlib.nullcontext():
+                                os.unlink(path)
                     finally:
                         os.close(fd)
 
@@ -1000,7 +1005,7 @@ def missing(tool: str) -> ToolMissing:
 
 @contextlib.contextmanager
 def signals_kept(arrived: list[int]) -> Iterator[None]:
-    """Only note the signals that end the program: a child that nobody knows yet can't be ended."""
+    """Only note the signals that end the program: what nobody knows of yet can't be cleaned up."""
 
     def note(number: int, frame: object) -> None:
         arrived.append(number)
@@ -1014,6 +1019,18 @@ def signals_kept(arrived: list[int]) -> Iterator[None]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off the signals that end the program until the block is over."""
+    arrived: list[int] = []
+    try:
+        with signals_kept(arrived):
+            yield
+    finally:
+        for number in arrived:
+            os.kill(os.getpid(), number)
 
 
 def tell_at_once(process: subprocess.Popen[bytes], heard: Callable[[bytes], None]) -> None:

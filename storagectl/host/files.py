@@ -73,8 +73,8 @@ def acting_as(owner: int | None, group: int | None) -> Iterator[None]:
     if os.geteuid() != 0 or not (owner or group):
         yield
         return
-    # what rename_new imports: the other user may not be let to where Python's modules are
-    from storagectl.host import libc  # noqa: F401
+    # what is imported later: the other user may not be let to where Python's modules are
+    from storagectl.host import lasting, libc  # noqa: F401
 
     groups, own_group = os.getgroups(), os.getegid()
     try:

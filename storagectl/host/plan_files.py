@@ -88,9 +88,6 @@ class FilePlanner(CommandPlanner):
             )
         self.files[path] = b""
 
-    def sync_folder(self, folder: str) -> None:
-        """Nothing to make last."""
-
     def make_folder(self, path: str, mode: int) -> bool:
         with system_errors(f"cannot create directory '{path}'"):
             if self.is_folder(path):
@@ -188,7 +185,7 @@ class FilePlanner(CommandPlanner):
         with owner:
             self.record(["mv", "--no-target-directory", "--", path, new])
 
-    def remove(self, path: str, *, missing_ok: bool = False) -> None:
+    def remove(self, path: str, *, missing_ok: bool = False, lasts: bool = False) -> None:
         with system_errors(f"cannot unlink file '{path}'"):
             if not self._exists(path):
                 if missing_ok:
@@ -200,8 +197,8 @@ class FilePlanner(CommandPlanner):
         self.record(["rm", "--force", "--", path])
         self.files[path] = None
 
-    def remove_secret(self, path: str) -> None:
-        if self._exists(path):
+    def remove_secret(self, *paths: str) -> None:
+        for path in filter(self._exists, paths):
             with system_errors(f"cannot unlink file '{path}'"):
                 self._require_writable(os.path.dirname(path))
             self.record(["shred", "--iterations=0", "--zero", "--remove", "--", path])
@@ -224,7 +221,7 @@ class FilePlanner(CommandPlanner):
         words = ["ln", "--symbolic", "--force", "--no-target-directory", "--", target, path]
         self.record(words)
 
-    def sweep(self, folder: str) -> None:
+    def sweep(self, folder: str, *, secret: bool = False) -> None:
         import fcntl
 
         with contextlib.suppress(OSError):
@@ -235,5 +232,5 @@ class FilePlanner(CommandPlanner):
                     # nothing of it is left when it is closed
                     unused = lock_byte(fd, STAGED_LOCK, fcntl.F_WRLCK)
                     os.close(fd)
-                    if unused and self._exists(path):
-                        self.remove(path)
+                    if unused:
+                        (self.remove_secret if secret else self.remove)(path)

@@ -38,7 +38,7 @@ from storagectl.errors import (
     VolumeNotFound,
     VolumesInactive,
 )
-from storagectl.host import Host, bulk, files, locks
+from storagectl.host import Host, bulk, files, lasting, locks
 from storagectl.model import BackingStore, Encryption, Pool, Volume
 from storagectl.pools import Pools
 from storagectl.store import Store
@@ -651,7 +651,7 @@ def test_s22_rename_replaces_nothing(
         other_first()
         real(old, new)
 
-    monkeypatch.setattr(host, "rename_new", late)
+    monkeypatch.setattr(lasting, "rename_new", late)
     for flags in (files.NOREPLACE, 1 << 30):  # the kernel knows no such flag: EINVAL
         monkeypatch.setattr(files, "NOREPLACE", flags)
         text = last(lambda: rename(lab, of=of), OperationInvalid)
