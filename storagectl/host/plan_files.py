@@ -232,5 +232,5 @@ class FilePlanner(CommandPlanner):
                     # nothing of it is left when it is closed
                     unused = lock_byte(fd, STAGED_LOCK, fcntl.F_WRLCK)
                     os.close(fd)
-                    if unused:
+                    if unused and self._exists(path):
                         (self.remove_secret if secret else self.remove)(path)
