@@ -181,7 +181,8 @@ def of_pool(pools: Pools, entry: Entry, unreachable: Unreachable) -> Iterator[Tr
     found: list[Trouble] = list(_of_identity(pools, entry))
     yield from found
     try:
-        for trouble in backend.troubles(active=entry.active):
+        at_server = () if entry.active or needed else backend.unoffered()
+        for trouble in (*backend.troubles(active=entry.active), *at_server):
             found.append(trouble)
             yield trouble
         yield from _of_secret(pools, entry)

@@ -221,6 +221,10 @@ class Backend:
         del active
         yield from ()
 
+    def unoffered(self) -> Iterator[Trouble]:
+        """Yield what the servers of a pool that does not run do not offer it; they do answer."""
+        yield from ()
+
     def is_foreseen(self) -> bool:
         """Tell whether a dry run has planned what the pool is on, so that it can't be measured."""
         places = (self.pool.target, *(device.path for device in self.pool.source.devices))

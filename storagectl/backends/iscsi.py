@@ -127,7 +127,7 @@ class Iscsi(Luns):
 
     def _session(self) -> Session | None:
         """Return the session with the pool's target at its portal, as its initiator."""
-        initiator = self.pool.source.initiator or self._own_initiator()
+        initiator = self.pool.source.initiator or self.own_initiator()
         folder = f"{devices.SYS}/class/iscsi_session"
         for name in devices.listing(folder):
             place = f"{folder}/{name}"
@@ -144,7 +144,7 @@ class Iscsi(Luns):
             return Session(int(number), f"{channel}:")
         return None
 
-    def _own_initiator(self) -> str | None:
+    def own_initiator(self) -> str | None:
         """Return the name by which the host logs in unless an interface has another."""
         try:
             return iscsiadm.parse_initiator(self.host.read_text(iscsiadm.INITIATOR))

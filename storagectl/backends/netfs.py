@@ -23,6 +23,7 @@ from storagectl.tools import mount, showmount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storagectl.backends.troubles import Trouble
     from storagectl.host import Host
     from storagectl.model import Volume
     from storagectl.tools.blockdev import Mount
@@ -32,6 +33,7 @@ ASK_LIMIT_S = 15.0
 # Source: IANA's registry of port numbers; glusterd(8).
 PORTS = {"cifs": 445, "glusterfs": 24007}
 NFS_PORT = 2049
+NFS = (None, "auto", "nfs")
 
 
 def find_exports(host: Host, asked: Source) -> list[Source]:
@@ -89,6 +91,12 @@ class NetworkFileSystem(Mounted):
         if format == "glusterfs":
             return ("gluster", f"--remote-host={server}", "volume", "info")
         return tuple(showmount.exports(server))
+
+    def unoffered(self) -> Iterator[Trouble]:
+        from storagectl.backends import troubles
+
+        if self.pool.source.format in NFS:
+            yield from troubles.of_export(self)
 
     def is_source(self, mount: Mount) -> bool:
         return mount.source == self.export

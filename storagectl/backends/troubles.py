@@ -17,7 +17,7 @@ from storagectl.errors import (
     ResourceBusy,
     StorageError,
 )
-from storagectl.tools import blkid, lvm
+from storagectl.tools import blkid, iscsiadm, lvm, showmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from storagectl.backends.disk import Disk
     from storagectl.backends.filesystem import FileSystem, Mounted
     from storagectl.backends.iscsi import Iscsi
+    from storagectl.backends.netfs import NetworkFileSystem
     from storagectl.backends.scsi import Scsi
     from storagectl.backends.volume_group import VolumeGroup
 
 ERROR, WARNING = "error", "warning"
+# For the list of a server whose port has answered.
+LIST_S = 5.0
 LVM_DEVICES = "/etc/lvm/devices/system.devices"
 
 
@@ -121,6 +124,23 @@ def of_mount(pool: Mounted) -> Iterator[Trouble]:
     if other is not None and not pool.is_source(other):
         what = f"something else is mounted at '{pool.pool.target}': {other.source}"
         yield Trouble(ERROR, "target-busy", what, ("umount", pool.pool.target))
+
+
+def of_export(pool: NetworkFileSystem) -> Iterator[Trouble]:
+    """Yield that an NFS server does not list the export of a pool.
+
+    One that lists nothing, or does not say, as where it serves NFS 4 alone, may have it.
+    """
+    server, folder = pool.pool.source.hosts[0].name, pool.pool.source.dir or "/"
+    command = showmount.exports(server)
+    try:
+        said = pool.host.query(command, limit_s=LIST_S)
+    except StorageError:
+        return
+    exports = showmount.parse_exports(said)
+    if exports and not showmount.is_offered(folder, exports):
+        what = f"'{server}' does not list '{folder}' among its exports"
+        yield Trouble(WARNING, "export-missing", what, tuple(command), mends=False)
 
 
 # Devices
@@ -296,6 +316,10 @@ def of_target(pool: Iscsi) -> Iterator[Trouble]:
     except StorageError as error:
         yield Trouble(ERROR, "source-invalid", error.detail, edit(pool.pool.name))
         return
+    if pool.own_initiator() is None and pool.host.has_tool("iscsi-iname"):
+        what = f"there is no initiator name in '{iscsiadm.INITIATOR}': iscsid does not run without"
+        line = f'echo "InitiatorName=$(iscsi-iname)" >{iscsiadm.INITIATOR}'
+        yield Trouble(ERROR, "initiator-missing", what, ("sh", "-c", line))
     for _, folder in pool.records():
         for name in devices.listing(folder):
             path = os.path.join(folder, name)

@@ -23,3 +23,18 @@ def parse_exports(text: str) -> list[str]:
     """
     found = (LINE.fullmatch(line) for line in text.splitlines())
     return [match[1] for match in found if match]
+
+
+def is_offered(folder: str, exports: list[str]) -> bool:
+    """Tell whether a folder may be mounted: an export, what is in one, or what is above one.
+
+    NFS 4 shows an export without the path of its root: /srv/nfs/images may be /images there.
+    Source: exports(5), fsid=0.
+    """
+    parts = [part for part in folder.split("/") if part]
+    heads = tuple(f"/{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1))
+    return (
+        not heads
+        or "/" in exports
+        or any(export.endswith(heads) or export.startswith(f"{heads[-1]}/") for export in exports)
+    )

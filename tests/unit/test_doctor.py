@@ -12,19 +12,21 @@ from fakehost import FakeHost
 
 from storagectl import doctor, packages
 from storagectl.backends import devices, in_use, load, mpath, troubles
+from storagectl.backends.iscsi import Iscsi
 from storagectl.errors import OperationFailed, PoolNotFound, ToolMissing
 from storagectl.model import Adapter, Auth, Device, Permissions, Pool, SecretDefinition, Source
 from storagectl.model import Host as Server
 from storagectl.pools import Pools
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.store import Store
-from storagectl.tools import blkid, iscsiadm, lvm, parted
+from storagectl.tools import blkid, iscsiadm, lvm, parted, showmount
 
 if TYPE_CHECKING:
     from storagectl.backends.troubles import Trouble
 
 FIXTURES = Path(__file__).parent / "tools/fixtures"
 VG = "lab.v-g+1"
+OWN_INITIATOR = Iscsi.own_initiator
 
 
 def recorded(tool: str, name: str) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class Host(FakeHost):
 @pytest.fixture(autouse=True)
 def _host_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "UDEV_CONTROL", "/nonexistent")
+    monkeypatch.setattr(Iscsi, "own_initiator", lambda _: "iqn.2026-11.lab:us")
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.delenv("EDITOR", raising=False)
 
@@ -349,6 +352,17 @@ def test_an_iscsi_source_that_names_no_target() -> None:
     assert brief(looked(iscsi_pool(devices=[]))) == [("source-invalid", "storagectl pool-edit i")]
 
 
+def test_a_host_without_an_initiator_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Iscsi, "own_initiator", OWN_INITIATOR)
+    monkeypatch.setattr(iscsiadm, "RECORDS", ())
+    for text, count in (("# none\n", 1), ("InitiatorName=iqn.2026-11.lab:us\n", 0)):
+        for missing in ((), ("iscsi-iname",)):
+            host = Host(files={iscsiadm.INITIATOR: text}, missing=missing)
+            found = list(load(iscsi_pool(), host).troubles(active=False))
+            expected = [] if missing else ["initiator-missing"] * count
+            assert [one.code for one in found] == expected
+
+
 @pytest.mark.parametrize(("mode", "count"), [(0o600, 0), (0o644, 1)])
 def test_a_record_with_a_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, count: int
@@ -416,9 +430,64 @@ def test_missing_tools_and_servers_that_are_away(tmp_path: Path) -> None:
     assert doctor.REACH_S <= 5
 
 
+EXPORTS = showmount.exports("nas")
+
+
 def test_nothing_wrong(tmp_path: Path) -> None:
-    report = doctor.examine(pools_of(tmp_path, nfs_pool(tmp_path)))
+    with Host((EXPORTS, "/x *\n", 0)) as host:
+        report = doctor.examine(pools_of(tmp_path, nfs_pool(tmp_path), host=host))
     assert report == (("n",), ())
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "missing"),
+    [
+        ("/y *\n/xx *\n", 0, True),
+        ("", 0, False),  # the list is hidden
+        ("clnt_create: RPC: Program not registered\n", 1, False),  # NFS 4 alone
+    ],
+)
+def test_an_export_that_the_server_does_not_list(
+    tmp_path: Path, said: str, status: int, missing: bool
+) -> None:
+    with Host((EXPORTS, said, status)) as host:
+        found = doctor.examine(pools_of(tmp_path, nfs_pool(tmp_path), host=host)).findings
+    assert [(one.trouble.code, one.trouble.command) for one in found] == (
+        [("export-missing", tuple(EXPORTS))] if missing else []
+    )
+
+
+def test_only_an_nfs_server_that_answers_is_asked_what_it_exports(tmp_path: Path) -> None:
+    pool = nfs_pool(tmp_path)
+    with Host(away=("nas",)) as host:
+        (found,) = doctor.examine(pools_of(tmp_path, pool, host=host)).findings
+    assert found.trouble.code == "server-unreachable"
+    pool.source.format = "cifs"
+    pools = pools_of(tmp_path, pool)
+    assert doctor.examine(pools).findings == ()
+    pool.source.format = "nfs"
+    pools.store.define(pool)
+    pools.store.mark_started(pool)
+    mounts = f"41 29 0:51 / {pool.target} rw - nfs4 nas:/x rw\n"
+    host = Host(files={"/proc/self/mountinfo": mounts})
+    assert doctor.examine(pools_of(tmp_path, host=host)).findings == ()
+
+
+def test_another_source_by_the_same_name(tmp_path: Path) -> None:
+    uuid = "7" * 8 + "-1111-4111-8111-111111111111"
+    pool = Pool("logical", "l", uuid, Source(name=VG), f"/dev/{VG}")
+    asked = (lvm.vgs(VG), recorded("lvm", "vgs-three")["stdout"], 0)
+    with Host(asked, asked, asked, asked) as host:
+        pools = pools_of(tmp_path, pool, host=host)
+        known = load(pool, host).identities(built=True)
+        pools.store.keep_identities("l", {what: {"UUID": "another"} for what in known})
+        (found,) = doctor.examine(pools).findings
+        assert (found.pool, found.trouble.code) == ("l", "device-changed")
+        assert f"volume group {VG}" in found.trouble.what
+        assert found.trouble.command[0] == "lsblk"
+        pools.store.keep_identities("l", known)
+        host.script.append(asked)
+        assert doctor.examine(pools).findings == ()
 
 
 def test_root_is_needed(tmp_path: Path) -> None:
