@@ -662,14 +662,19 @@ class Pools:
                 continue
             if other.name != pool.name:
                 raise PoolExists(
-                    f"pool '{other.name}' is already defined with uuid {other.pool.uuid}"
+                    f"pool '{other.name}' is already defined with uuid {other.pool.uuid}",
+                    hint="without its <uuid> the document defines a pool with one of its own",
                 )
             if starting and other.active:
                 raise PoolActive(f"pool is already active as '{other.name}'")
             return
         for other in entries:
             if other.name == pool.name:
-                raise PoolExists(f"pool '{other.name}' already exists with uuid {other.pool.uuid}")
+                raise PoolExists(
+                    f"pool '{other.name}' already exists with uuid {other.pool.uuid}",
+                    hint=f"to change it: {typed('storagectl pool-edit', other.name)}, or give the"
+                    f" document <uuid>{other.pool.uuid}</uuid>",
+                )
 
 
 def ask_together(host: Host, pools: Iterable[Pool | None]) -> None:

@@ -40,6 +40,7 @@ class Link(NamedTuple):
 class PoolStatus(NamedTuple):
     """A pool.  `why` tells what is wrong with it, in one line; `divides` whether it can be full.
 
+    `growth` is how many bytes its sparse files may yet take of what is available.
     What could not be measured, or was not asked for, is None.
     """
 
@@ -54,6 +55,7 @@ class PoolStatus(NamedTuple):
     divides: bool = True
     measured: PoolState | None = None
     links: tuple[Link, ...] | None = None
+    growth: int = 0
     layouts: tuple[Layout, ...] = ()
     paths: dict[str, list[Path]] | None = None
 
@@ -135,7 +137,8 @@ def _look(entry: Entry, *, volumes: bool, maps: bool) -> PoolStatus:
         )
         if volumes:
             listed = sorted(backend.volumes(details=True), key=lambda v: (v.name.lower(), v.name))
-            status = status._replace(links=tuple(chains(listed)))
+            growth = sum(max(v.capacity - v.allocation, 0) for v in listed if v.type == "file")
+            status = status._replace(links=tuple(chains(listed)), growth=growth)
         if maps and backend.layouts is not None:
             status = status._replace(layouts=tuple(backend.layouts()))
         if maps and backend.paths is not None:

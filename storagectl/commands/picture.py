@@ -165,6 +165,10 @@ def details(status: PoolStatus, paper: Paper) -> Iterator[Any]:
     yield text(status.name, "bold")
     if status.links is not None:
         yield tree(status.links, paper) if status.links else text("  no volumes", "dim")
+        free = status.measured.available if status.measured is not None else status.growth
+        if status.growth > free:
+            words = f"  overcommitted: may grow by {size(status.growth)}, {size(free)} free"
+            yield text(words, "yellow")
     for layout in status.layouts:
         yield from device_map(layout, paper)
     for name, found in (status.paths or {}).items():

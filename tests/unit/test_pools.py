@@ -344,6 +344,13 @@ def test_s13_names_and_uuids(pools: Pools) -> None:
     assert message(lambda: pools.create(directory("d1", 2, "/b"), **PLAIN), PoolExists) == (
         f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
     )
+    with pytest.raises(PoolExists) as caught:
+        pools.define(directory("d1", 2, "/b"))
+    assert caught.value.hint.startswith("to change it: storagectl pool-edit d1, or")
+    assert f"<uuid>{UUID.format(1)}</uuid>" in caught.value.hint
+    with pytest.raises(PoolExists) as caught:
+        pools.define(directory("d2", 1, "/b"))
+    assert "without its <uuid>" in caught.value.hint
     pools.define(directory("d1", 1, "/c"))
     assert [entry.pool.target for entry in pools.all()] == ["/c"]
 

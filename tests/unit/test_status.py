@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
@@ -391,6 +392,19 @@ def test_a_disk_is_measured_and_drawn(tmp_path: FilePath, monkeypatch: pytest.Mo
     drawn = status_command.plain([found]).splitlines()
     row = drawn.index(f"  {image}  {picture.size(known.size)}") + 1
     assert set("12.") <= set(drawn[row])
+
+
+def test_files_that_may_outgrow_their_pool(tmp_path: FilePath) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "a").touch()
+    pools = pools_of(tmp_path / "root", FakeHost(), Pool("dir", "d", uuid(1), target=str(folder)))
+    for size, more in ((1 << 20, []), (1 << 43, ["overcommitted"])):
+        os.truncate(folder / "a", size)
+        (found,) = examine(pools, volumes=True)
+        assert found.growth == size
+        lines = status_command.plain([found]).splitlines()
+        assert [line.split(":")[0].strip() for line in lines if "grow by" in line] == more
 
 
 def test_a_server_that_is_gone_is_inaccessible(
