@@ -185,13 +185,14 @@ class Pools:
         ask_together(self.host, (entry.marker for entry in found))
         found = [entry for entry in found if entry.exists]
         self._ask_once(found)
-        found.sort(key=lambda entry: (entry.name.lower(), entry.name))
+        found.sort(key=lambda entry: ((name := entry.name).lower(), name))
         known: dict[str, str] = {}
         for entry in found:
-            name = known.setdefault(entry.pool.uuid, entry.name)
-            if name != entry.name:
-                path = self.store.definition_path(entry.name)
-                warn(f"{path}: pool '{name}' has the same UUID {entry.pool.uuid}")
+            pool = entry.pool
+            name = known.setdefault(pool.uuid, pool.name)
+            if name != pool.name:
+                path = self.store.definition_path(pool.name)
+                warn(f"{path}: pool '{name}' has the same UUID {pool.uuid}")
         return found
 
     def _ask_once(self, entries: list[Entry]) -> None:

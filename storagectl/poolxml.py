@@ -159,27 +159,35 @@ def read_pool(root: Node, *, new_uuid: Callable[[], str] = random_uuid) -> Pool:
     name = root.text_of("name") or (source.name if NAME in row.reads else None)
     check_name(name or "")
     assert name is not None
-    uuid = root.text_of("uuid")
-    pool = Pool(type=kind, name=name, uuid=(parse_uuid(uuid) or "") if uuid else new_uuid())
-    if not pool.uuid:
+    given = root.text_of("uuid")
+    uuid = parse_uuid(given) if given else new_uuid()
+    if not uuid:
         raise XmlError("malformed uuid element")
 
-    pool.cow = _cow(root, row)
+    cow = _cow(root, row)
     if NAME in row.reads:
         source.name = source.name or name
         _check_source_name(source.name)
     _check_needs(source, row)
-    pool.source = _only_own(source, row)
-    pool.target = _target(root, source, row)
-    pool.permissions = read_permissions(root.find("target/permissions"))
-    pool.refresh_allocation = root.text_of("refresh/volume/@allocation")
-    if pool.refresh_allocation not in (None, "default", "capacity"):
+    _keep_only_own(source, row)
+    target = _target(root, source, row)
+    permissions = read_permissions(root.find("target/permissions"))
+    refresh_allocation = root.text_of("refresh/volume/@allocation")
+    if refresh_allocation not in (None, "default", "capacity"):
         raise ConfigUnsupported(
-            f"unknown storage pool volume refresh allocation type {pool.refresh_allocation}"
+            f"unknown storage pool volume refresh allocation type {refresh_allocation}"
         )
-    if row.mount_options:
-        pool.mount_options = _mount_options(root)
-    return pool
+    return Pool(
+        type=kind,
+        name=name,
+        uuid=uuid,
+        cow=cow,
+        source=source,
+        target=target,
+        permissions=permissions,
+        refresh_allocation=refresh_allocation,
+        mount_options=_mount_options(root) if row.mount_options else [],
+    )
 
 
 def parse_source(text: bytes | str, row: PoolType) -> Source:
@@ -235,22 +243,21 @@ def _check_needs(source: Source, row: PoolType) -> None:
         _check_adapter(source.adapter)
 
 
-def _only_own(source: Source, row: PoolType) -> Source:
-    """Return a source without the parts that its type does not have."""
+def _keep_only_own(source: Source, row: PoolType) -> None:
+    """Drop the parts of a source that its type does not have."""
     own = row.needs + row.reads
-    return Source(
-        hosts=source.hosts if HOST in own else [],
-        devices=source.devices if DEVICE in own else [],
-        dir=source.dir if DIR in own else None,
-        adapter=source.adapter if ADAPTER in own else None,
-        name=source.name if NAME in own else None,
-        initiator=source.initiator if INITIATOR in own else None,
-        format=source.format,
-        auth=source.auth,
-        protocol_ver=source.protocol_ver,
-        vendor=source.vendor,
-        product=source.product,
-    )
+    if HOST not in own:
+        source.hosts = []
+    if DEVICE not in own:
+        source.devices = []
+    if DIR not in own:
+        source.dir = None
+    if ADAPTER not in own:
+        source.adapter = None
+    if NAME not in own:
+        source.name = None
+    if INITIATOR not in own:
+        source.initiator = None
 
 
 def _target(root: Node, source: Source, row: PoolType) -> str:
@@ -299,6 +306,8 @@ def read_source(node: Node, row: PoolType) -> Source:
 
     Source: libvirt 9.0.0 virStoragePoolDefParseSource.
     """
+    if not node.children:
+        return Source(format=row.pool_default)
     source = Source(name=node.text_of("name"))
     if row.pool_formats:
         source.format = node.text_of("format/@type") or row.pool_default

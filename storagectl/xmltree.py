@@ -165,8 +165,9 @@ class _Builder:
     a declaration where libxml2 does not.
     """
 
-    def __init__(self, parser: pyexpat.XMLParserType) -> None:
+    def __init__(self, parser: pyexpat.XMLParserType, *, namespaces: bool) -> None:
         self.parser = parser
+        self.namespaces = namespaces  # whether any is declared
         self.root: Node | None = None
         self.open: list[Node] = []
         self.scopes: list[dict[str, str]] = []  # of the elements that declare namespaces
@@ -179,6 +180,17 @@ class _Builder:
             raise XmlError(f"the document has more than {MAX_NODES} elements and attributes")
         if len(self.open) >= MAX_DEPTH:
             raise _TooDeep
+        if self.namespaces:
+            tag, attributes = self.scoped(tag, attributes)
+        node = Node(tag, attributes, self.parser.CurrentLineNumber)
+        if self.open:
+            self.open[-1].content.append(node)
+        else:
+            self.root = node
+        self.open.append(node)
+
+    def scoped(self, tag: str, attributes: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Take the declarations of an element; return its name and attributes in their scope."""
         scope = {}
         if attributes:
             for name in [name for name in attributes if name.startswith("xmlns")]:
@@ -195,12 +207,7 @@ class _Builder:
                     self.resolve(name) if ":" in name else name: value
                     for name, value in attributes.items()
                 }
-        node = Node(tag, attributes, self.parser.CurrentLineNumber)
-        if self.open:
-            self.open[-1].content.append(node)
-        else:
-            self.root = node
-        self.open.append(node)
+        return tag, attributes
 
     def resolve(self, name: str) -> str:
         prefix, colon, local = name.rpartition(":")
@@ -212,7 +219,7 @@ class _Builder:
 
     def end(self, tag: str) -> None:
         self.open.pop()
-        if self.declaring.pop():
+        if self.namespaces and self.declaring.pop():
             self.scopes.pop()
 
     def characters(self, text: str) -> None:
@@ -221,7 +228,7 @@ class _Builder:
 
 def _parse_expat(data: bytes) -> Node:
     parser = pyexpat.ParserCreate("utf-8")
-    builder = _Builder(parser)
+    builder = _Builder(parser, namespaces=b"xmlns" in data)
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
     parser.StartElementHandler = builder.start
