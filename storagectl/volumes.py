@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends import Backend
+    from storagectl.host import Host
     from storagectl.host.bulk import Meter, Mover
     from storagectl.pools import Entry, Pools
 
@@ -641,8 +642,8 @@ class Volumes:
         volume, backend = found.volume, found.entry.backend
         if volume.type == "dir":
             raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
-        if write and volume.type == "block":
-            require_no_writer(volume)
+        if write:
+            require_no_user(self.host, volume)
         with contextlib.ExitStack() as stack:
             with system_errors(f"{failure} '{volume.path}'"):
                 fd = stack.enter_context(
@@ -654,13 +655,23 @@ class Volumes:
                 yield fd
 
 
-def require_no_writer(volume: Volume) -> None:
-    """Refuse a device that somebody writes to without claiming it, as a virtual machine does."""
-    from storagectl.backends import in_use
+def require_no_user(host: Host, volume: Volume) -> None:
+    """Refuse a file that a loop device or swap is on, and a device that somebody writes to.
 
-    users = in_use.writers([volume.path])
-    if users:
-        raise ResourceBusy(f"device '{volume.path}' is in use: {', '.join(users)}")
+    A device that is claimed cannot be opened; a virtual machine claims none, and neither does
+    firmware that boots from it.
+    """
+    from storagectl.backends import in_use, system
+
+    if volume.type == "block":
+        system.require_not_for_boot(host, volume.path)
+        users = ", ".join(in_use.writers([volume.path]))
+        if users:
+            raise ResourceBusy(f"device '{volume.path}' is in use: {users}")
+        return
+    user = in_use.user_of_file(volume.path)
+    if user:
+        raise ResourceBusy(f"file '{volume.path}' is in use: {user}")
 
 
 def bytes_left(fd: int) -> int | None:

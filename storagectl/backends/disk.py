@@ -480,7 +480,6 @@ class Disk(Backend):
         part = self._find(self._table(), volume.name)
         if part is not None and part.kind == parted.EXTENDED:
             raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
-        system.require_not_for_boot(self.host, volume.path)
 
 
 def stopping(name: str) -> str:

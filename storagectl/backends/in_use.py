@@ -90,21 +90,21 @@ def require_unclaimed(device: str) -> None:
         raise ResourceBusy(f"device '{device}' is in use: {user}")
 
 
-def require_no_group(host: Host, device: str) -> None:
-    """Refuse a device that is, or has a partition that is, part of a volume group.
+def require_no_group(host: Host, device: str, *, but: str = "") -> None:
+    """Refuse a device that is, or has a partition that is, part of a volume group but one.
 
     Nothing holds it while no volume of the group is active.  Raises: ResourceBusy.
     """
     from storagectl.tools import lvm
 
     folder = devices.folder_of(device)
-    nodes = [] if folder is None else [f"/dev/{node_name(place)}" for place in parts(folder)]
+    nodes = [device] if folder is None else [f"/dev/{node_name(place)}" for place in parts(folder)]
     labelled = {devices.identity(node): node for node in nodes if has_lvm_label(node)}
     if not labelled or not host.has_tool("pvs"):
         return
     for path, group in lvm.parse_physical(host.query(lvm.pvs())):
         node = labelled.get(devices.identity(path))
-        if group and node:
+        if node and group not in ("", but):
             raise ResourceBusy(
                 f"device '{node}' is in use: part of volume group '{group}'",
                 hint=f"to give it up, with all that is in it: vgremove {group}",

@@ -126,7 +126,10 @@ class VolumeGroup(Backend):
                 ) from error
             if lvm.NOT_FOUND in error.stderr:
                 return None
-            raise
+            if lvm.TWINS not in error.stderr:
+                raise
+            found = lvm.parse_groups(self.host.query(lvm.vgs()))
+            groups = [group for group in found if group.name == self.group]
         if len(groups) > 1:
             raise OperationFailed(
                 f"there are {len(groups)} volume groups with the name '{self.group}'",
@@ -311,8 +314,8 @@ class VolumeGroup(Backend):
             if not overwrite:
                 devices.require_empty(self.host, device, MEMBER)
         self._require_free_name(overwrite=overwrite)
-        if overwrite:
-            self._require_no_member()
+        for device in paths if overwrite else ():
+            in_use.require_no_group(self.host, device, but=name)
         self.host.find_tool("vgcreate")
         try:
             for device in paths:
@@ -353,12 +356,6 @@ class VolumeGroup(Backend):
                 f"volume group '{self.group}' exists already",
                 hint=f"it is on {', '.join(group.devices)}",
             )
-
-    def _require_no_member(self) -> None:
-        """Refuse devices that are part of another volume group."""
-        for device, group in lvm.parse_physical(self.host.query(lvm.pvs())):
-            if group not in ("", self.group) and is_among(device, self.devices):
-                raise ResourceBusy(f"device '{device}' is in use: part of volume group '{group}'")
 
     def delete(self) -> None:
         """Remove the group with its volumes, and the labels of the devices in the definition."""

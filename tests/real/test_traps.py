@@ -310,6 +310,33 @@ def test_s34_a_regular_file_in_use(trap: Trap) -> None:
         trap.refused("pool-build", "p", "--overwrite", lost=[str(image)], saying=saying)
 
 
+@pytest.mark.parametrize("how", ["loop", "swap"])
+def test_s34_a_volume_that_is_a_device(trap: Trap, how: str) -> None:
+    """The file of a loop device that is mounted, or of swap, is neither wiped nor written to."""
+    target = trap.scratch.folder / "target"
+    target.mkdir()
+    trap.ctl.ok("pool-create-as", "p", "dir", "--target", target)
+    trap.ctl.ok("vol-create-as", "p", "v", "20M")
+    content = trap.scratch.folder / "content"
+    content.write_bytes(b"x" * 512)
+    path = target / "v"
+    with contextlib.ExitStack() as stack:
+        if how == "swap":
+            stack.enter_context(swapped(str(path)))
+            saying = "used as swap"
+        else:
+            device = stack.enter_context(attached(path))
+            make("ext4", device)
+            stack.enter_context(mounted(device, trap.scratch.folder / "elsewhere", "-o", "ro"))
+            saying = f"mounted on {trap.scratch.folder}/elsewhere"
+        run("sync")
+        for words in (("vol-wipe", "v", "p"), ("vol-upload", "v", content, "p"),
+                      ("vol-rename", "v", "w", "p")):  # fmt: skip
+            trap.refused(*words, lost=[str(path)], saying=saying)
+    trap.ctl.ok("vol-wipe", "v", "p")
+    trap.ctl.ok("pool-destroy", "p")
+
+
 # S35, S37: the disk that is named, and no other
 
 

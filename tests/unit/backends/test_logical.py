@@ -218,6 +218,23 @@ def test_s40_start_refused(answer: Any, error: type[StorageError], words: str) -
             backend.delete()
 
 
+def test_s38_two_groups_of_one_name() -> None:
+    """LVM shows neither by its name: all are asked for then."""
+    first = json.loads(printed("vgs-three"))
+    second = json.loads(printed("vgs-three", ("GjNaAH", "TjNaAH"), ("/dev/loop0", "/dev/loop9")))
+    rows = first["report"][0]["vg"]
+    rows += second["report"][0]["vg"]
+    rows.append({**rows[0], "vg_name": "other", "vg_uuid": "other"})
+    both = (lvm.vgs(), json.dumps(first), 0)
+    for act in (Logical.start, Logical.delete):
+        backend, host = make((lvm.vgs(VG), *said("vgs-twins")), both)
+        with host, pytest.raises(OperationFailed) as caught:
+            act(backend)
+        assert caught.value.detail == f"there are 2 volume groups with the name '{VG}'"
+        assert "GjNaAH" in caught.value.hint
+        assert "TjNaAH" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["-f", "a/b", "..", "a b"])
 def test_s64_names_that_are_no_group(name: str) -> None:
     backend, host = make(name=name)
@@ -301,6 +318,7 @@ def test_build_of_a_name_that_is_taken(files: list[str]) -> None:
 
 
 def test_build_never_takes_a_member_of_another_group(files: list[str]) -> None:
+    Path(files[0]).write_bytes(bytes(512) + b"LABELONE")
     members = printed("pvs", ("/dev/loop0", files[0]), (VG, "other"))
     backend, host = make(NO_GROUP, (lvm.pvs(), members, 0), paths=files[:1])
     with host, pytest.raises(ResourceBusy, match="part of volume group 'other'"):
