@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -47,6 +48,36 @@ def test_all_come_up(ctl: Program, pools: dict[str, Path]) -> None:
     assert is_mounted(pools["one"])
     assert is_mounted(pools["two"])
     assert ctl.ok("autostart") == "\n"
+
+
+def test_s49_some_of_six_fail(ctl: Program, scratch: Scratch, pools: dict[str, Path]) -> None:
+    """The others come up; the exit status says that not all did, and JSON which and why.
+
+    One is on a file server that refuses at once, and another waits for the one that fails.
+    """
+    device = scratch.loop()
+    for name, words in (
+        ("one-is-empty", ("fs", "--source-dev", device, "--source-format", "ext4")),
+        ("server", ("netfs", "--source-host", "127.0.0.1", "--source-path", "/nowhere")),
+        ("within", ("dir",)),
+    ):
+        target = scratch.folder / name if name != "within" else scratch.folder / "one-is-empty/x"
+        ctl.ok("pool-define-as", name, *words, "--target", target)
+        ctl.ok("pool-autostart", name)
+    (scratch.folder / "one-is-empty").mkdir()
+    (scratch.folder / "server").mkdir()
+    done = ctl.run("--json", "autostart")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "error: 3 of 6 autostarted pools are not active: one-is-empty, server, within\n"
+    )
+    answer = json.loads(done.stdout)
+    assert answer["ok"] is False
+    fared = {pool["name"]: pool for pool in answer["result"]["pools"]}
+    assert fared.keys() == {*pools, "one-is-empty", "server", "within"}
+    for name, pool in fared.items():
+        assert pool["started"] == (pool["error"] is None) == (name in pools), pool
+    assert all(is_mounted(pools[name]) for name in ("one", "two"))
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,43 @@ def test_read_only(ctl: Program, scratch: Scratch) -> None:
     ctl.ok("vol-info", "one", "p")
 
 
+def test_s50_what_may_not_be_deleted(ctl: Program, scratch: Scratch) -> None:
+    """An immutable file, and files of an immutable folder: all is as it was, and known."""
+    target = scratch.mount_new("ext4", "pool", 16 * MIB) / "images"
+    started(ctl, target)
+    ctl.ok("vol-create-as", "p", "one", "1M")
+    (target / "sub").mkdir()
+    names = ctl.names("p")
+    for what, words in (
+        (target / "one", ("vol-delete", "one", "p")),
+        (target / "one", ("vol-wipe", "one", "p")),
+        (target / "one", ("vol-resize", "one", "2M", "p")),
+        (target / "one", ("vol-rename", "one", "two", "p")),
+        (target, ("vol-delete", "one", "p")),
+        (target, ("vol-delete", "sub", "p")),
+        (target, ("vol-rename", "one", "two", "p")),
+        (target, ("vol-create-as", "p", "two", "1M")),
+    ):
+        run("chattr", "+i", what)
+        try:
+            with nothing_changed(ctl.root, [], target):
+                assert "Operation not permitted" in ctl.refused(*words), words
+            assert ctl.names("p") == names
+        finally:
+            run("chattr", "-i", what)
+    ctl.ok("vol-delete", "one", "p")
+    ctl.ok("vol-delete", "sub", "p")
+    ctl.ok("pool-destroy", "p")
+    run("chattr", "+i", target.parent)
+    try:
+        with nothing_changed(ctl.root, [], target):
+            assert "Operation not permitted" in ctl.refused("pool-delete", "p")
+        assert ctl.state("p") == "inactive"
+    finally:
+        run("chattr", "-i", target.parent)
+    ctl.ok("pool-delete", "p")
+
+
 # Cut short
 
 

@@ -355,6 +355,70 @@ def test_s13_names_and_uuids(pools: Pools) -> None:
     assert [entry.pool.target for entry in pools.all()] == ["/c"]
 
 
+EXISTS = "operation failed: pool 'd1' already exists with uuid {}"
+DEFINED = "operation failed: pool '{}' is already defined with uuid {}"
+ACTIVE = "Requested operation is not valid: pool is already active as 'd1'"
+
+
+@pytest.mark.parametrize("verb", ["define", "create"])
+@pytest.mark.parametrize("state", ["inactive", "running", "transient"])
+@pytest.mark.parametrize(
+    ("name", "number", "refusal"),
+    [
+        ("d1", 1, None),
+        ("d1", 3, EXISTS.format(UUID.format(1))),
+        ("d3", 1, DEFINED.format("d1", UUID.format(1))),
+        ("d3", 3, None),
+        ("d1", 2, DEFINED.format("d2", UUID.format(2))),
+        ("d2", 1, DEFINED.format("d1", UUID.format(1))),
+    ],
+)
+def test_s13_the_table_of_names_and_uuids(
+    pools: Pools, tmp_path: Path, verb: str, state: str, name: str, number: int, refusal: str | None
+) -> None:
+    """Beside d1, in three states, and d2: what has one's name or UUID is that pool or refused.
+
+    Source: libvirt-tck scripts/storage/080, 081 and 082; libvirt 9.0.0 src/conf/virstorageobj.c.
+    """
+    targets = [str(tmp_path / str(index)) for index in (1, 2, 3)]
+    for target in targets:
+        os.mkdir(target)
+    if state == "transient":
+        pools.create(directory("d1", 1, targets[0]), **PLAIN)
+    else:
+        pools.define(directory("d1", 1, targets[0]))
+        if state == "running":
+            pools.start("d1", **PLAIN)
+    pools.define(directory("d2", 2, targets[1]))
+    before = summary(pools), everything(pools)
+    pool = directory(name, number, targets[0] if (name, number) == ("d1", 1) else targets[2])
+    if verb == "create" and (name, number) == ("d1", 1) and state != "inactive":
+        refusal = ACTIVE
+
+    def act() -> None:
+        if verb == "define":
+            pools.define(pool)
+        else:
+            pools.create(pool, **PLAIN)
+
+    if refusal:
+        assert message(act, PoolActive if refusal is ACTIVE else PoolExists) == refusal
+        assert (summary(pools), everything(pools)) == before
+        return
+    act()
+    found = {entry.name: entry for entry in pools.all()}
+    assert found.keys() == {"d1", "d2", name}
+    was_active = name == "d1" and state != "inactive"
+    assert found[name].active == (was_active or verb == "create")
+    assert found[name].persistent == (verb == "define" or name == "d1")
+
+
+def everything(pools: Pools) -> dict[str, bytes]:
+    """Return the content of all definitions, of those of running pools too."""
+    folder = Path(pools.store.definition_path("x")).parents[3]
+    return {str(path): path.read_bytes() for path in folder.rglob("*.xml")}
+
+
 def test_the_source_is_looked_at_before_name_and_uuid(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/a"))
     assert message(lambda: pools.define(directory("d2", 1, "/a")), SourceConflict) == (
