@@ -12,6 +12,9 @@ from storagectl.host import TEST_DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from traps import Trap
 
 # Elsewhere there is nothing to collect, so nothing is skipped either.
 collect_ignore_glob = [] if devices.IN_GUEST else ["test_*"]
@@ -25,6 +28,20 @@ if os.environ.get("LAB_REBOOTS", "0") == "0":
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: runs in the lab's guest only (tests/lab/run)")
+    if devices.IN_GUEST:
+        config.pluginmanager.register(AtOnce(config))
+
+
+class AtOnce:
+    """Shows a failure at once: in the guest the end of the run is many minutes away."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            reporter.write_line(f"\n{report.nodeid}: {report.longreprtext[-2000:]}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,3 +73,10 @@ def _no_physical_volumes_left(_only_in_the_guest: None) -> Iterator[None]:
     before = devices.pvs()
     yield
     assert devices.pvs() == before
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Trap:
+    from traps import Trap
+
+    return Trap(tmp_path / "root")

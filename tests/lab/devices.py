@@ -493,11 +493,12 @@ def nfs_export(
 
 @dataclass
 class Target:
-    """An iSCSI target of tgtd."""
+    """An iSCSI target of tgtd, and the files that its LUNs are."""
 
     iqn: str
     number: int
     portal: str = "127.0.0.1:3260"
+    files: list[str] = field(default_factory=list)
 
     def by_path(self, lun: int) -> str:
         return f"/dev/disk/by-path/ip-{self.portal}-iscsi-{self.iqn}-lun-{lun}"
@@ -524,6 +525,7 @@ def iscsi_target(
         for lun in range(1, luns + 1):
             file = stack.enter_context(sparse_file(size))
             _tgt("logicalunit", "new", number, "--lun", str(lun), "--backing-store", file)
+            target.files.append(file)
         _tgt("target", "bind", number, "--initiator-address", "ALL")
         yield target
         # a session of a target that goes away would try to come back for minutes

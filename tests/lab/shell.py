@@ -48,7 +48,7 @@ class Shell:
         done = self.run(*args)
         assert (done.status, done.stdout.strip()) == (1, ""), (args, done)
         first, second = re.split("^error: ", done.stderr, flags=re.MULTILINE)[1:]
-        assert first.startswith(("Failed to ", "failed to ")), (args, done)
+        assert first.startswith(("Failed to ", "failed to ", "cannot ")), (args, done)
         return second
 
     def process(self, *args: str, user: int = 0) -> subprocess.CompletedProcess[str]:

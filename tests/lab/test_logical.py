@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -414,3 +416,32 @@ def test_who_uses_it(shell: Shell, tmp_path: Path) -> None:
         shell.ok("pool-define-as", "q", "fs", "--source-dev", node, "--target", "/q")
         assert shell.ok("-q", "pool-used-by", "p").split() == ["pool", "q", "(inactive)", node]
         shell.ok("pool-destroy", "p")
+
+
+def test_s62_volumes_are_there_and_gone(shell: Shell) -> None:
+    """What a create has answered is there, what a delete has answered is gone; also of three."""
+    with devices.loop() as device, devices.volume_group(device) as group:
+        define(shell, group, device)
+        shell.ok("pool-start", "p")
+        nodes = {name: f"/dev/{group}/{name}" for name in ("a", "b", "c")}
+        for _ in range(5):
+            shell.ok("vol-create-as", "p", "a", "4M")
+            assert is_block(nodes["a"])
+            shell.ok("vol-delete", "a", "p")
+            assert not os.path.lexists(nodes["a"])
+        for after, line in (
+            (True, ("vol-create-as", "p", "{}", "4M")),
+            (False, ("vol-delete", "{}", "p")),
+        ):
+            words = {name: [word.format(name) for word in line] for name in nodes}
+            with ThreadPoolExecutor() as racers:
+                answers = racers.map(lambda line: shell.process(*line), words.values())
+                done = dict(zip(nodes, answers, strict=True))
+            for name, node in nodes.items():
+                assert (done[name].returncode, done[name].stderr) == (0, ""), done
+                assert is_block(node) == os.path.lexists(node) == after
+        shell.ok("pool-destroy", "p")
+
+
+def is_block(path: str) -> bool:
+    return os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import devices
 import pytest
 from devices import MiB, run
+from inprocess import Answer
 from labshell import LabShell
 
 from storagectl.backends import netfs
@@ -273,6 +274,40 @@ def interrupted(shell: LabShell, *words: str) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
+def in_time(
+    shell: LabShell, *lines: tuple[str, ...], limit_s: int = 2
+) -> Iterator[tuple[tuple[str, ...], Answer]]:
+    """Run commands at the same time, with that limit for a folder to answer; all must end.
+
+    One that waits for the server would do so until the end of the run.
+    """
+    configuration = Path(shell.root, "etc/storagectl/config.toml")
+    configuration.write_text(f"[time-limits]\nanswer = {limit_s}\n")
+    configuration.chmod(0o644)
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen(
+                    ["storagectl", "--root", shell.root, *words],
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                )
+            )
+            for words in lines
+        ]  # fmt: skip
+        for process in running:
+            stack.callback(process.kill)
+        for words, process in zip(lines, running, strict=True):
+            stdout, stderr = process.communicate(timeout=120)
+            yield words, Answer(process.returncode, stdout, stderr)
+    configuration.unlink()
+
+
+def at_once(shell: LabShell, *lines: tuple[str, ...]) -> None:
+    """Run commands that wait for nothing: a limit that they met would be longer than the test."""
+    for words, done in in_time(shell, *lines, limit_s=1000):
+        assert (done.status, done.stderr) == (0, ""), (words, done)
+
+
 def test_a_server_that_dies(
     shell: LabShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +335,17 @@ def test_a_server_that_dies(
             assert done.returncode == 1, done
             assert f"error: operation failed: '{target}' does not answer\n" in done.stderr
             assert f"umount -f -l {target}" in done.stderr
+            at_once(shell, ("pool-list",), ("pool-info", "other"), ("vol-list", "other"))
+            for words, done in in_time(
+                shell,
+                ("pool-info", "p"),
+                ("pool-refresh", "p"),
+                ("vol-list", "p", "--details"),
+                ("vol-info", "v", "p"),
+                ("vol-create-as", "p", "w", "1M"),
+                ("vol-list", "within"),
+            ):
+                assert (done.status, "does not answer" in done.stderr) == (1, True), (words, done)
             assert interrupted(shell, "vol-list", "p") == (130, "\n", "")
             monkeypatch.setattr(netfs.NetworkFileSystem, "umount_limit_s", 3.0)
             shell.ok("pool-destroy", "p")
@@ -346,6 +392,17 @@ def test_root_squash(shell: LabShell, tmp_path: Path) -> None:
         assert str(target) not in devices.mounts()
         os.chmod(folder, 0o755)
         shell.ok("pool-start", "p")
+
+        # S50: what may not be deleted is still there, and listed; so is what was not made
+        os.chmod(folder, 0o555)
+        open(f"{folder}/kept", "w").close()
+        devices.wait_for("a look at the server", lambda: "kept" in shell.volumes("p"))
+        for words in (("vol-delete", "kept", "p"), ("vol-create-as", "p", "kept2", "1M")):
+            assert "Permission denied" in shell.fails(*words)
+            assert shell.volumes("p").keys() == set(os.listdir(folder)) == {"kept"}
+        os.remove(f"{folder}/kept")
+        os.chmod(folder, 0o755)
+        devices.wait_for("a look at the server", lambda: not shell.volumes("p"))
 
         kinds = ("raw", "qcow2", "dir")
         for kind in kinds:
