@@ -155,6 +155,7 @@ class Pools:
         self.store = store
         self.host = host
         self.events = Events(store)
+        self._kept: contextlib.ExitStack | None = None
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -183,8 +184,8 @@ class Pools:
                 continue
             found.append(entry)
         ask_together(self.host, (entry.marker for entry in found))
-        found = [entry for entry in found if entry.exists]
         self._ask_once(found)
+        found = [entry for entry in found if entry.exists]
         found.sort(key=lambda entry: ((name := entry.name).lower(), name))
         known: dict[str, str] = {}
         for entry in found:
@@ -195,16 +196,26 @@ class Pools:
                 warn(f"{path}: pool '{name}' has the same UUID {pool.uuid}")
         return found
 
+    @contextlib.contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """Keep what is heard of pools that can be asked about together, for a list of them."""
+        try:
+            with contextlib.ExitStack() as self._kept:
+                yield
+        finally:
+            self._kept = None
+
     def _ask_once(self, entries: list[Entry]) -> None:
         """Find out which pools are active that can be asked about together."""
         by_type: dict[str, list[Entry]] = {}
         for entry in entries:
             if entry.marker is not None and POOL_TYPES[entry.marker.type].module:
                 by_type.setdefault(entry.marker.type, []).append(entry)
-        for kind, alike in by_type.items():
-            asked_once = backends.of_type(kind).asked_once
-            if asked_once is not None and len(alike) > 1:
-                with asked_once(self.host):
+        with contextlib.ExitStack() as stack:
+            for kind, alike in by_type.items():
+                asked_once = backends.of_type(kind).asked_once
+                if asked_once is not None and (self._kept is not None or len(alike) > 1):
+                    (self._kept or stack).enter_context(asked_once(self.host))
                     for entry in alike:
                         entry.active  # noqa: B018
 

@@ -87,6 +87,22 @@ def test_processes_are_started_in_host_only() -> None:
     assert len(found) == 1, "__main__.py starts itself again"
 
 
+def test_nobody_sleeps_but_between_two_looks() -> None:
+    """What is waited for is looked for again and again: it may be there at once."""
+    looks = re.compile(r"while [^:]+:|while True:")
+    for path in PRODUCT:
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if not re.match(r"\s+time\.sleep\(", line):
+                assert "time.sleep(" not in line, f"{path}:{number + 1}"
+                continue
+            indent = len(line) - len(line.lstrip())
+            above = [a for a in lines[:number] if a.strip() and len(a) - len(a.lstrip()) < indent]
+            start = next(i for i, a in enumerate(reversed(above)) if " def " in f" {a}")
+            within = above[len(above) - start :]
+            assert any(looks.search(a) for a in within), f"{path}:{number + 1}"
+
+
 def test_pool_types_are_told_apart_in_their_table_only() -> None:
     pattern = r"""pool\.type\s*(==|!=|(not\s+)?in\s*[(\[{"'])|match\s.*pool\.type"""
     assert lines_with(pattern, outside=r"pooltypes\.py") == []

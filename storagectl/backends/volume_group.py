@@ -73,7 +73,13 @@ heard: dict[str, list[Group]] = {}
 
 @contextlib.contextmanager
 def asked_once(host: Host) -> Iterator[None]:
-    """Ask for all groups, for many pools; one that is not among them is asked for by its name."""
+    """Ask for all groups, for many pools; one that is not among them is asked for by its name.
+
+    What is known already is not asked again.
+    """
+    if heard:
+        yield
+        return
     with contextlib.suppress(StorageError):
         for group in lvm.parse_groups(host.query(lvm.vgs())):
             heard.setdefault(group.name, []).append(group)

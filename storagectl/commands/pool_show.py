@@ -57,37 +57,40 @@ def pool_list(
         exclusive(**{option: is_given, "format": given["format"] is not None})
     types = split_types(type)
     shape = shape_of(session, "pools", given)
-    entries = [
-        entry
-        for entry in session.pools.all()
-        if (all or entry.active != inactive)
-        and passes(entry.persistent, persistent, transient)
-        and passes(entry.autostart, autostart, no_autostart)
-        and (not types or entry.pool.type in types)
-    ]
-    quiet = session.quiet or given["no_header"]
-    if shape is not None:
-        describe = partial(session.facts.of_pool, measured=shape.full, tolerant=True)
-        left = shape.show((describe(entry), entry) for entry in entries)
-        if left is None:
-            return
-        entries = left
-    if details:
-        rows = [detailed(entry, str if given["bytes"] else output.size) for entry in entries]
-        header = (
-            "Name", "State", "Autostart", "Persistent", "Capacity", "Allocation", "Available",
-        )  # fmt: skip
-        output.write(output.table(header, rows, quiet=quiet))
-    elif name or uuid:
-        for entry in entries:
-            shown = padded(entry.name) if name else ""
-            output.write(" ".join(filter(None, (entry.pool.uuid if uuid else "", shown))) + "\n")
-    else:
-        rows = [
-            (entry.name, "active" if entry.active else "inactive", yes(entry.autostart))
-            for entry in entries
+    with session.pools.asking_once():
+        entries = [
+            entry
+            for entry in session.pools.all()
+            if (all or entry.active != inactive)
+            and passes(entry.persistent, persistent, transient)
+            and passes(entry.autostart, autostart, no_autostart)
+            and (not types or entry.pool.type in types)
         ]
-        output.write(output.table(("Name", "State", "Autostart"), rows, quiet=quiet))
+        quiet = session.quiet or given["no_header"]
+        if shape is not None:
+            describe = partial(session.facts.of_pool, measured=shape.full, tolerant=True)
+            left = shape.show((describe(entry), entry) for entry in entries)
+            if left is None:
+                return
+            entries = left
+        if details:
+            rows = [detailed(entry, str if given["bytes"] else output.size) for entry in entries]
+            header = (
+                "Name", "State", "Autostart", "Persistent", "Capacity", "Allocation", "Available",
+            )  # fmt: skip
+            output.write(output.table(header, rows, quiet=quiet))
+        elif name or uuid:
+            for entry in entries:
+                shown = padded(entry.name) if name else ""
+                output.write(
+                    " ".join(filter(None, (entry.pool.uuid if uuid else "", shown))) + "\n"
+                )
+        else:
+            rows = [
+                (entry.name, "active" if entry.active else "inactive", yes(entry.autostart))
+                for entry in entries
+            ]
+            output.write(output.table(("Name", "State", "Autostart"), rows, quiet=quiet))
 
 
 def split_types(text: str | None) -> set[str]:

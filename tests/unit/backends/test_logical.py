@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import SOURCE, devices
+from storagectl.backends import SOURCE, devices, volume_group
 from storagectl.backends.logical import Logical
 from storagectl.errors import (
     ConfigUnsupported,
@@ -29,6 +29,8 @@ from storagectl.errors import (
 )
 from storagectl.host import bulk
 from storagectl.model import BackingStore, Device, Encryption, Pool, Source, Volume
+from storagectl.pools import Pools
+from storagectl.store import Store
 from storagectl.tools import blkid, lvm
 
 if TYPE_CHECKING:
@@ -160,6 +162,66 @@ def test_volumes_are_what_is_active_and_no_pool() -> None:
     assert len(found["two"].extents) == 3
     assert found["thin"].extents == []
     assert (found["thin"].capacity, found["thin"].allocation) == (64 * MIB, 0)
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_a_thousand_volumes_are_listed_with_one_lvs(details: bool) -> None:
+    document = json.loads(printed("lvs-many"))
+    rows = document["report"][0]["lv"]
+    like = next(row for row in rows if row["lv_name"] == "stripe")
+    names = [f"lv{number:04}" for number in range(1000)]
+    rows[:] = [like | {"lv_name": name, "lv_uuid": f"uuid-{name}"} for name in names]
+    backend, host = make((lvm.lvs(VG), json.dumps(document), 0))
+    with host:
+        assert [volume.name for volume in backend.volumes(details=details)] == names
+    assert host.calls == [lvm.lvs(VG)]
+
+
+def groups(*names: str) -> str:
+    """What vgs prints of groups without volumes."""
+    document = json.loads(printed("vgs-three"))
+    like = document["report"][0]["vg"][0] | {"lv_count": "0"}
+    document["report"][0]["vg"] = [
+        like | {"vg_name": name, "vg_uuid": f"uuid-{name}"} for name in names
+    ]
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_list_with_details_of_many_groups_takes_one_vgs(tmp_path: Path, count: int) -> None:
+    names = [f"vg{number}" for number in range(count)]
+    host = Host((lvm.vgs(), groups(*names), 0))
+    pools = Pools(Store(host, str(tmp_path)), host)
+    for number, name in enumerate(names):
+        uuid = f"00000000-0000-4000-8000-{number:012}"
+        pool = Pool("logical", name, uuid, Source(name=name), target=f"/dev/{name}")
+        pools.store.mark_started(pool)
+    with host, pools.asking_once():
+        entries = pools.all()
+        assert {entry.name: entry.active for entry in entries} == dict.fromkeys(names, True)
+        states = [entry.state() for entry in entries]
+    assert [state and state.capacity for state in states] == [390070272] * count
+    assert host.calls == [lvm.vgs()]
+    assert not volume_group.heard
+
+
+def test_what_was_heard_for_a_list_is_forgotten_when_it_fails(tmp_path: Path) -> None:
+    host = Host((lvm.vgs(), groups("vg"), 0), (lvm.vgs("vg"), groups("vg"), 0))
+    pools = Pools(Store(host, str(tmp_path)), host)
+    uuid = "00000000-0000-4000-8000-000000000001"
+    pool = Pool("logical", "vg", uuid, Source(name="vg"), target="/dev/vg")
+    pools.store.mark_started(pool)
+
+    def listed() -> None:
+        with pools.asking_once():
+            assert len(pools.all()) == len(pools.all()) == 1
+            raise KeyboardInterrupt
+
+    with host:
+        with pytest.raises(KeyboardInterrupt):
+            listed()
+        assert pools.find("vg").active
+    assert host.calls == [lvm.vgs(), lvm.vgs("vg")]
 
 
 def test_look_up() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,6 +133,87 @@ def test_only_disks_of_the_own_host(sysfs: Sysfs) -> None:
         ("unit:0:0:1", "/dev/sr0"),
     ]
     assert [lun.name for lun in find_luns("12:0:0:")] == ["unit:0:0:0"]
+
+
+class Reads:
+    """How often folders were listed and files read, each without what is above the last part."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.listed: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()
+        listing, read_all = devices.listing, devices.read_all
+
+        def counted_listing(folder: str) -> list[str]:
+            self.listed[os.path.basename(folder)] += 1
+            return listing(folder)
+
+        def counted_read(path: str) -> str:
+            self.read[os.path.basename(path)] += 1
+            return read_all(path)
+
+        monkeypatch.setattr(devices, "listing", counted_listing)
+        monkeypatch.setattr(devices, "read_all", counted_read)
+
+
+def test_256_luns_take_one_pass_over_sysfs(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs.scsi_host(7)
+    for number in range(256):
+        sysfs.lun(f"7:0:0:{number}", f"sd{number}")
+        sysfs.lun(f"8:0:0:{number}", f"sdx{number}")
+    backend = Scsi(scsi_pool(name="host7"), FakeHost())
+    reads = Reads(monkeypatch)
+    names = [volume.name for volume in backend.volumes(details=False)]
+    assert sorted(names) == sorted(f"unit:0:0:{number}" for number in range(256))
+    assert reads.listed == {"devices": 1, "block": 256}
+    assert reads.read == {"type": 256}
+    backend.find_new()
+    assert reads.listed == {"devices": 2, "block": 512}
+    assert reads.read == {"type": 512}
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; `then` is done after some of the sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int, then: Any) -> None:
+        self.slept: list[float] = []
+        self.after = after
+        self.then = then
+        monkeypatch.setattr(devices.time, "monotonic", lambda: sum(self.slept))
+        monkeypatch.setattr(devices.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == self.after:
+            self.then()
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 60])
+def test_a_login_waits_for_a_lun_as_long_as_it_needs(
+    sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """udev and the kernel are asked again and again, at once when they are quick."""
+    sysfs.session(3, host=5)
+    sysfs.lun("5:0:0:1", "sdb" if looks == 0 else "")
+    node = sysfs.root / "bus/scsi/devices/5:0:0:1/block/sdb"
+    clock = Clock(monkeypatch, looks, lambda: node.mkdir(parents=True))
+    settled: list[float] = []
+    monkeypatch.setattr(devices, "settle", lambda host: settled.append(sum(clock.slept)))
+    host = FakeHost((iscsiadm.session(3, "-R"), "", 0))
+    backend = Iscsi(iscsi_pool(), host)
+    with host:
+        backend.find_new()
+    assert len(clock.slept) == looks
+    assert max(clock.slept, default=0) <= 0.1
+    assert settled == [sum(clock.slept)]  # udev makes links for what is there
+    assert [lun.node for lun in find_luns("5:0:0:")] == ["/dev/sdb"]
+
+
+def test_a_login_does_not_wait_for_ever(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs.session(3, host=5)
+    sysfs.lun("5:0:0:1", "")
+    clock = Clock(monkeypatch, 0, None)
+    Iscsi(iscsi_pool(), FakeHost((iscsiadm.session(3, "-R"), "", 0))).find_new()
+    assert 10 <= sum(clock.slept) < 10.2
 
 
 @pytest.mark.parametrize("name", ["host7", "scsi_host7"])
