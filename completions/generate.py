@@ -24,7 +24,7 @@ from storagectl.commands.lists import COLUMNS
 from storagectl.commands.options import OPTIONS
 from storagectl.plan import PRUNABLE
 from storagectl.pooltypes import POOL_TYPES
-from storagectl.volumes import WIPE_ALGORITHMS
+from storagectl.volumedata import WIPE_ALGORITHMS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {name: ROOT / f"completions/storagectl.{name}" for name in ("bash", "zsh", "fish")}

@@ -199,12 +199,13 @@ class Runner:
 
     def delete(self, pool: str, volume: Volume) -> None:
         """Delete a volume that nothing uses, and that is still the one that was planned."""
+        from storagectl import references
         from storagectl.backends import files
 
         found = self.volumes.find(volume.name, pool)
         if found.volume.extents != volume.extents:
             raise OperationInvalid(f"volume '{volume.name}' is another one by now")
-        self.volumes.require_unreferenced(found)
+        references.require_unreferenced(self.volumes, found)
         if found.volume.type == "file":
             with files.unused(self.pools.host, found.volume):
                 pass

@@ -103,7 +103,7 @@ class Config:
         self.tool_path = tuple(folders)
 
     def _take_wipe_algorithm(self, value: object) -> None:
-        from storagectl.volumes import WIPE_ALGORITHMS
+        from storagectl.volumedata import WIPE_ALGORITHMS
 
         if not isinstance(value, str) or value not in WIPE_ALGORITHMS:
             raise unfit("wipe-algorithm", f"one of {', '.join(WIPE_ALGORITHMS)}")

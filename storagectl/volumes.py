@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-import sys
 from typing import TYPE_CHECKING
 
 from storagectl import backends, events
 from storagectl.errors import (
-    ArgumentUnsupported,
     ConfigUnsupported,
     Inaccessible,
     InternalError,
@@ -20,10 +17,8 @@ from storagectl.errors import (
     OperationInvalid,
     OperationUnsupported,
     PoolNotFound,
-    ResourceBusy,
     StorageError,
     SystemFailure,
-    ToolFailed,
     ToolMissing,
     VolumeElsewhere,
     VolumeExists,
@@ -31,27 +26,17 @@ from storagectl.errors import (
     VolumeNotFound,
     VolumesInactive,
 )
-from storagectl.host.files import system_errors
 from storagectl.model import BackingStore, Permissions, Volume
 from storagectl.pools import typed
 from storagectl.pooltypes import POOL_TYPES
 from storagectl.record import Row
-from storagectl.store import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storagectl.backends import Backend
-    from storagectl.host import Host
-    from storagectl.host.bulk import Meter, Mover
+    from storagectl.host.bulk import Mover
     from storagectl.pools import Entry, Pools
-
-# As libvirt; a longer backing chain is a trap.
-MAX_CHAIN = 200
-WIPE_ALGORITHMS = (
-    "zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random",
-    "trim",
-)  # fmt: skip
 
 
 class Found(Row):
@@ -106,7 +91,7 @@ class Volumes:
                 raise
             if volume is not None:
                 return self._with_secret(Found(wanted, volume))
-        found = self._at(key, wanted)
+        found = self.at(key, wanted)
         if found is None:
             raise self._not_found(key, pool, pool_option)
         if wanted is not None and found.entry.name != wanted.name:
@@ -151,7 +136,7 @@ class Volumes:
             encryption.secrets = [secret] if secret is not None else []
         return found
 
-    def _at(self, key: str, first: Entry | None) -> Found | None:
+    def at(self, key: str, first: Entry | None) -> Found | None:
         """Return the volume with that key or path, looking in `first` before the others."""
         path = sanitized(key)
         others = self.pools.all() if "/" in key or first is None else []
@@ -175,7 +160,7 @@ class Volumes:
         """Return the volume of that name in `pool`, or of that key or path in any pool."""
         entry = self.pools.find(pool)
         volume = entry.backend.volume(key) if entry.active else None
-        found = Found(entry, volume) if volume else self._at(key, None)
+        found = Found(entry, volume) if volume else self.at(key, None)
         if found is None:
             raise self._not_found(key, pool, None)
         return found.volume
@@ -215,12 +200,17 @@ class Volumes:
         self, pool: str, volume: Volume, *, metadata: bool, allow_backing: bool = False
     ) -> None:
         """Create an empty volume in a running pool."""
+        from storagectl import references
+
         self.pools.store.require_writable("virStorageVolCreateXML")
         with self.pools.using(pool) as entry:
             backend = self._prepare(entry, volume, "create_volume")
-            if volume.backing is not None and not is_raw(volume) and not is_raw(volume.backing):
-                path = os.path.join(entry.pool.target, volume.backing.path)
-                self._require_known_files(volume.name, path, allowed=allow_backing)
+            backing = volume.backing
+            if backing is not None and not (
+                references.is_raw(volume) or references.is_raw(backing)
+            ):
+                path = os.path.join(entry.pool.target, backing.path)
+                references.require_known_files(self, volume.name, path, allowed=allow_backing)
             with self._layout(backend), already_exists(backend, volume.name):
                 backends.require(backend, "create_volume")(volume, metadata=metadata)
             self.pools.events.tell_of_volume(entry.pool, events.CREATED, volume.name)
@@ -237,13 +227,15 @@ class Volumes:
         allow_backing: bool = False,
     ) -> None:
         """Create a volume with the content of another one, which may be in another pool."""
+        from storagectl import references
+
         self.pools.store.require_writable("virStorageVolCreateXMLFrom")
-        with self._holding(source, reading=True), self.pools.using(pool) as entry:
+        with self.holding(source, reading=True), self.pools.using(pool) as entry:
             volume.capacity = max(volume.capacity, source.volume.capacity)
             if not volume.allocation_given:
                 volume.allocation = volume.capacity
             backend = self._prepare(entry, volume, "create_volume_from")
-            self._require_known(source.volume, allowed=allow_backing)
+            references.require_known(self, source.volume, allowed=allow_backing)
             if volume.keeps_backing and source.volume.backing is not None:
                 require_qcow2(volume, source.volume)
                 volume.backing = source.volume.backing
@@ -312,7 +304,7 @@ class Volumes:
         return backend
 
     @contextlib.contextmanager
-    def _holding(self, found: Found, *, reading: bool = False) -> Iterator[Entry]:
+    def holding(self, found: Found, *, reading: bool = False) -> Iterator[Entry]:
         """Hold the pool of a volume for work on it.
 
         Raises: PoolInactive, PoolNotFound, and VolumeNotFound where it is another pool by now.
@@ -328,7 +320,7 @@ class Volumes:
     def delete(self, found: Found, *, snapshots: bool) -> None:
         """Delete a volume and its data."""
         self.pools.store.require_writable("virStorageVolDelete")
-        with self._holding(found) as entry:
+        with self.holding(found) as entry:
             method = backends.require(entry.backend, "delete_volume")
             if snapshots:
                 raise StorageError(
@@ -357,12 +349,12 @@ class Volumes:
     def _layout(self, backend: Backend) -> Iterator[None]:
         if backend.one_layout:
             with self.pools.store.layout(backend.pool.name):
-                self._require_same(backend)
+                self.require_same(backend)
                 yield
         else:
             yield
 
-    def _require_same(self, backend: Backend) -> None:
+    def require_same(self, backend: Backend) -> None:
         """Refuse a running pool whose device is gone and another one has its name."""
         from storagectl import identities
 
@@ -383,8 +375,10 @@ class Volumes:
 
         Source: libvirt 9.0.0 storageVolResize in src/storage/storage_driver.c.
         """
+        from storagectl import references
+
         self.pools.store.require_writable("virStorageVolResize")
-        with self._holding(found) as entry:
+        with self.holding(found) as entry:
             volume = found.volume
             if capacity == 0 and not delta and not shrink:
                 raise StorageError(
@@ -405,295 +399,27 @@ class Volumes:
             if allocate and entry.backend.state().available < capacity - volume.allocation:
                 raise OperationFailed("Not enough space left in storage pool")
             resize = backends.require(self._with_passphrases(entry.backend), "resize_volume")
-            self._require_known(volume, allowed=allow_backing)
+            references.require_known(self, volume, allowed=allow_backing)
             require_unmoved(found)
             resize(volume, capacity, allocate=allocate, shrink=shrink)
 
     def rename(self, found: Found, name: str) -> None:
         """Give a volume another name, which nothing may have, unless something relies on it."""
+        from storagectl import references
+
         self.pools.store.require_writable("virStorageVolRename")
-        with self._holding(found) as entry:
+        with self.holding(found) as entry:
             rename = backends.require(entry.backend, "rename_volume")
             require_plain_name(name)
             if entry.backend.volume(name) is not None:
                 raise VolumeExists(name)
-            self.require_unreferenced(found)
+            references.require_unreferenced(self, found)
             with self._layout(entry.backend), already_exists(entry.backend, name):
                 require_unmoved(found)
                 rename(found.volume, name)
             self.pools.events.tell(entry.pool, events.REFRESHED)
             self.pools.events.tell_of_volume(entry.pool, events.DELETED, found.volume.name)
             self.pools.events.tell_of_volume(entry.pool, events.CREATED, name)
-
-    def require_unreferenced(self, found: Found) -> None:
-        """Refuse a volume whose path a pool's definition or another volume has."""
-        from storagectl.backends import devices
-
-        name, path = found.volume.name, found.volume.path
-        for entry in self.pools.all():
-            pool = entry.pool
-            for place in (pool.target, *(device.path for device in pool.source.devices)):
-                if place == path or place.startswith(path + "/"):
-                    raise OperationInvalid(f"pool '{pool.name}' is on volume '{name}': {place}")
-            inside = entry.name == found.entry.name and entry.backend.keeps_references
-            for other in [] if inside else listed(entry):
-                files = [("backing", other.backing.path)] if other.backing else []
-                files += [("data", file) for file in other.data_files]
-                for use, file in files:
-                    if devices.same_file(file, path):
-                        raise OperationInvalid(
-                            f"volume '{name}' is the {use} file of volume '{other.name}'"
-                            f" in pool '{pool.name}'"
-                        )
-
-    def _require_known(self, volume: Volume, *, allowed: bool) -> None:
-        """Refuse to let qemu-img open a volume that leads to files nobody has named."""
-        if not is_raw(volume):
-            self._require_known_files(volume.name, volume.path, allowed=allowed)
-
-    def _require_known_files(self, name: str, path: str, *, allowed: bool) -> None:
-        """Refuse an image whose header leads to a file that is no volume of a running pool.
-
-        Who fills an image says what its header is: qemu-img would read or change that file.
-        Each image is taken for what its first bytes say, for so does qemu-img where a header
-        does not name the format of the next.  With `allowed` only a circle is refused.  `name`
-        is that of the volume that is asked for.
-        Source: CVE-2015-5163, CVE-2024-32498 and CVE-2022-47951 of OpenStack.
-        """
-        from storagectl.backends.images import inspect
-
-        checked: set[str] = set()
-
-        def follow(path: str, above: frozenset[str]) -> None:
-            place = os.path.realpath(path)
-            if place in above or len(above) == MAX_CHAIN:
-                raise OperationInvalid(f"the backing chain of volume '{name}' has no end")
-            if place in checked:
-                return
-            checked.add(place)
-            image = inspect(*os.path.split(path))
-            for next_path, format in [] if image is None else references(image):
-                if not allowed:
-                    self._require_volume(name, next_path, format)
-                if next_path.startswith("/"):
-                    follow(next_path, above | {place})
-
-        follow(path, frozenset())
-
-    def _require_volume(self, name: str, path: str, format: str | None) -> None:
-        """Refuse a reference of an image to what is no volume, or to text taken for a VMDK."""
-        found = None
-        if path.startswith("/"):
-            found = self._at(path, None) or self._at(os.path.realpath(path), None)
-        if found is None:
-            raise OperationInvalid(
-                f"volume '{name}' refers to '{path}', which is no volume of a running pool"
-            )
-        if format == "vmdk" != found.volume.format:
-            raise OperationInvalid(f"volume '{name}' refers to '{path}', which is no vmdk image")
-
-    def upload(
-        self, found: Found, source: int, mover: Mover, *, offset: int, length: int, sparse: bool
-    ) -> None:
-        """Write the rest of an open file into a volume, from `offset`, `length` bytes (0: all).
-
-        Nothing is written when it would not fit.  An image in a format of its own, such as
-        qcow2, grows as the data needs.  A file that is written from its start is replaced as
-        a whole where the pool has room for both: it has the old content or the new.
-        """
-        self.pools.store.require_writable("virStorageVolUpload")
-        mover = self.host.mover(mover)
-        with self._holding(found), self._opened(found, write=True) as old:
-            size = os.lseek(old, 0, os.SEEK_END)
-            grows = found.volume.type == "file" and found.volume.format != "raw"
-            room = sys.maxsize if grows else size - offset
-            given = bytes_left(source)
-            if given is not None:
-                given = min(given, length) if length else given
-                if given > room:
-                    raise InvalidArgument(
-                        f"{given} bytes at offset {offset} do not fit into volume"
-                        f" '{found.volume.name}' of {room + offset} bytes"
-                    )
-            mover.meter.begin(given if given is not None else length or None)
-            with self._written(found, old, mover, offset, given or 0) as target:
-                if given is None:
-                    whole = not length or length > room
-                    mover.stream_in(source, target, room if whole else length, offset, whole=whole)
-                else:
-                    copy = mover.copy
-                    if sparse:
-                        copy = mover.copy_with_holes if target == old else mover.copy_data
-                    copy(source, target, os.lseek(source, 0, os.SEEK_CUR), offset, given)
-                if mover.digest is not None:
-                    mover.verify(target, offset, mover.meter.done)
-            self.pools.events.tell(found.entry.pool, events.REFRESHED)
-
-    @contextlib.contextmanager
-    def _written(
-        self, found: Found, old: int, mover: Mover, offset: int, length: int
-    ) -> Iterator[int]:
-        """Give the file to write to: a new one that takes the volume's place, or the volume."""
-        volume = found.volume
-        if (
-            volume.type == "file"
-            and offset == 0
-            and self.host.may_replace(volume.path, old, length)
-        ):
-            with self.host.replacing(volume.path, old) as new:
-                yield new
-                self.host.complete(old, new, mover.meter.done)
-        else:
-            with telling_how_far(volume, mover, offset, "new"):
-                yield old
-                self.host.sync(old)
-
-    def download(
-        self,
-        found: Found,
-        target: int,
-        mover: Mover,
-        *,
-        offset: int,
-        length: int,
-        sparse: bool,
-        in_order: bool = False,
-    ) -> None:
-        """Write a volume's content into an open, empty file; with `sparse` holes stay holes.
-
-        With `in_order`, and to what is no file, it is written from where that stands.
-        """
-        self.pools.store.require_writable("virStorageVolDownload")
-        mover = self.host.mover(mover)
-        with self._holding(found, reading=True), self._opened(found, write=False) as fd:
-            size = os.lseek(fd, 0, os.SEEK_END)
-            if offset > size and found.volume.type == "block":
-                raise InvalidArgument(f"offset {offset} is past the end of '{found.volume.path}'")
-            rest = max(size - offset, 0)
-            count = min(rest, length) if length else rest
-            mover.meter.begin(count)
-            if stat.S_ISREG(os.fstat(target).st_mode) and not in_order:
-                self.host.truncate(target, count)
-                if count and not sparse:
-                    self.host.allocate(target, count)
-                mover.copy_data(fd, target, offset, 0, count)
-                self.host.sync(target)
-                if mover.digest is not None:
-                    mover.verify(target, 0, count)
-            else:
-                mover.stream_out(fd, target, offset, count)
-
-    def wipe(self, found: Found, algorithm: str, mover: Mover) -> None:
-        """Overwrite a volume so that its old content can't be read from it any more.
-
-        Source: libvirt 9.0.0 storageBackendVolWipeLocalFile in src/storage/storage_util.c.
-        """
-        self.pools.store.require_writable("virStorageVolWipePattern")
-        mover = self.host.mover(mover)
-        volume = found.volume
-        with self._holding(found) as entry:
-            entry.backend.check_wipe(volume)
-            if algorithm == "trim":
-                raise ArgumentUnsupported("'trim' algorithm not supported")
-            with self._opened(
-                found, write=True, failure="Failed to open storage volume with path"
-            ) as fd:
-                status = os.fstat(fd)
-                if algorithm != "zero":
-                    with self.host.lent(fd, volume.path) as place:
-                        size = os.lseek(fd, 0, os.SEEK_END)
-                        self._scrub(volume, place, size, algorithm, mover.meter)
-                elif volume.type == "file" and status.st_blocks < status.st_size // 512:
-                    mover.clear(fd, 0, status.st_size)
-                    self.host.sync(fd)
-                else:
-                    size = os.lseek(fd, 0, os.SEEK_END)
-                    mover.meter.begin(size)
-                    with telling_how_far(volume, mover, 0, "overwritten"):
-                        mover.zero(fd, 0, size)
-
-    def _scrub(self, volume: Volume, place: str, size: int, algorithm: str, meter: Meter) -> None:
-        """Have scrub(1) overwrite a volume at a place; its errors show the volume's path, and it
-        without what runs it."""
-        from storagectl.tools import scrub
-
-        passes = scrub.PASSES[algorithm]
-        argv = scrub.overwrite(self.host.find_tool("scrub"), algorithm, place)
-        meter.begin(passes * size)
-        try:
-            self.host.change(argv, heard=scrub.hearing(meter, size))
-        except BaseException as error:
-            if size:
-                number, reached = divmod(meter.done, size)
-                warn(
-                    f"volume '{volume.path}' is overwritten to byte {reached} of {size} in pass"
-                    f" {number + 1} of {passes}"
-                )
-            if isinstance(error, ToolFailed):
-                own = [*error.argv[len(scrub.UNBUFFERED) : -1], volume.path]
-                said = error.stderr.replace(place, volume.path)
-                raise ToolFailed(own, error.status, said) from error
-            raise
-
-    @contextlib.contextmanager
-    def _opened(
-        self, found: Found, *, write: bool, failure: str = "cannot open volume"
-    ) -> Iterator[int]:
-        volume, backend = found.volume, found.entry.backend
-        if volume.type == "dir":
-            raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
-        if write:
-            require_no_user(self.host, volume)
-        with contextlib.ExitStack() as stack:
-            with system_errors(f"{failure} '{volume.path}'"):
-                fd = stack.enter_context(
-                    self.host.opened(volume.path, write=write, follow=backend.stable_links)
-                )
-            self._require_same(backend)
-            require_unmoved(found)
-            with system_errors(f"cannot move data of volume '{volume.path}'"):
-                yield fd
-
-
-def require_no_user(host: Host, volume: Volume) -> None:
-    """Refuse a file that a loop device or swap is on, and a device that somebody writes to.
-
-    A device that is claimed cannot be opened; a virtual machine claims none, and neither does
-    firmware that boots from it.
-    """
-    from storagectl.backends import in_use, system
-
-    if volume.type == "block":
-        system.require_not_for_boot(host, volume.path)
-        users = ", ".join(in_use.writers([volume.path]))
-        if users:
-            raise ResourceBusy(f"device '{volume.path}' is in use: {users}")
-        return
-    user = in_use.user_of_file(volume.path)
-    if user:
-        raise ResourceBusy(f"file '{volume.path}' is in use: {user}")
-
-
-def bytes_left(fd: int) -> int | None:
-    """Return how much of an open file is yet to be read; None where only reading tells."""
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return max(status.st_size - os.lseek(fd, 0, os.SEEK_CUR), 0)
-
-
-@contextlib.contextmanager
-def telling_how_far(volume: Volume, mover: Mover, start: int, state: str) -> Iterator[None]:
-    """Say what a volume holds when writing it in place does not come to its end."""
-    try:
-        yield
-    except BaseException:
-        end = start + mover.meter.done
-        if end > start:
-            warn(
-                f"volume '{volume.path}': bytes {start} to {end} are {state}, the rest is as before"
-            )
-        raise
 
 
 def listed(entry: Entry) -> list[Volume]:
@@ -723,21 +449,6 @@ def require_unmoved(found: Found) -> None:
 
 def no_such_volume(volume: Volume) -> VolumeNotFound:
     return VolumeNotFound(f"no storage vol with matching path '{volume.path}'")
-
-
-def references(image: Volume) -> list[tuple[str, str | None]]:
-    """Return the files that qemu-img opens besides an image, and as what."""
-    found: list[tuple[str, str | None]] = [(path, None) for path in image.data_files]
-    if image.backing is not None:
-        found.append((image.backing.path, image.backing.format))
-    return found
-
-
-def is_raw(file: Volume | BackingStore) -> bool:
-    """Tell whether qemu-img is told that a file is raw data, so that nothing in it leads on."""
-    from storagectl.tools import qemu_img
-
-    return qemu_img.driver(file.format) == "raw"
 
 
 def require_qcow2(volume: Volume, source: Volume) -> None:

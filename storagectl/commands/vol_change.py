@@ -144,6 +144,8 @@ def vol_upload(
     progress: bool,
     no_progress: bool,
 ) -> None:
+    from storagectl import volumedata
+
     found = session.volumes.find(vol, pool)
     try:
         source = open(file if file != STANDARD else 0, "rb", closefd=file != STANDARD)  # noqa: SIM115
@@ -158,7 +160,8 @@ def vol_upload(
         moving(progress, no_progress, verify=verify) as mover,
         session.doing(f"cannot upload to volume {vol}"),
     ):
-        session.volumes.upload(
+        volumedata.upload(
+            session.volumes,
             found,
             source.fileno(),
             mover,
@@ -195,6 +198,8 @@ def vol_download(
     progress: bool,
     no_progress: bool,
 ) -> None:
+    from storagectl import volumedata
+
     to_stdout = file == STANDARD
     session.has_data_on_stdout = to_stdout and session.json
     found = session.volumes.find(vol, pool)
@@ -210,7 +215,8 @@ def vol_download(
             except OSError as error:
                 raise ClientError(f"cannot create {file}") from error
         mover = stack.enter_context(moving(progress, no_progress, verify=verify))
-        session.volumes.download(
+        volumedata.download(
+            session.volumes,
             found,
             target,
             mover,
@@ -251,18 +257,18 @@ def vol_wipe(
     progress: bool,
     no_progress: bool,
 ) -> None:
-    from storagectl.volumes import WIPE_ALGORITHMS
+    from storagectl import volumedata
 
     found = session.volumes.find(vol, pool)
     if algorithm is None:
         algorithm = session.config.wipe_algorithm
-    if algorithm not in WIPE_ALGORITHMS:
+    if algorithm not in volumedata.WIPE_ALGORITHMS:
         raise ClientError(
             f"Unsupported algorithm '{algorithm}'",
-            mistyped=Mistyped(algorithm, lambda: WIPE_ALGORITHMS),
+            mistyped=Mistyped(algorithm, lambda: volumedata.WIPE_ALGORITHMS),
         )
     with moving(progress, no_progress) as mover:
-        session.volumes.wipe(found, algorithm, mover)
+        volumedata.wipe(session.volumes, found, algorithm, mover)
     session.done(
         f"Vol {vol} wiped",
         "wiped",

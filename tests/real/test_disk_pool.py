@@ -11,6 +11,7 @@ from inprocess import put_on_tool_path
 from quickluks import quick_qemu_img
 from scratch import MIB, Program, Scratch, failed, run
 
+from storagectl import volumedata
 from storagectl.errors import VolumeNotFound
 from storagectl.host import Host
 from storagectl.host.bulk import Mover
@@ -47,7 +48,7 @@ def test_s57_a_partition_that_was_renumbered_meanwhile_is_not_deleted(
     with pytest.raises(VolumeNotFound):
         volumes.delete(second, snapshots=False)
     with pytest.raises(VolumeNotFound):
-        volumes.wipe(second, "zero", Mover())
+        volumedata.wipe(volumes, second, "zero", Mover())
     left = sorted(v.capacity // MIB for v in volumes.all("d", details=True) if v.name[-1] > "4")
     assert left == [6, 7, 8]
 

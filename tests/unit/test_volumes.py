@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl import host
+from storagectl import host, volumedata
 from storagectl.backends import in_use
 from storagectl.backends.directory import Directory
 from storagectl.errors import (
@@ -765,7 +765,7 @@ def upload(lab: Lab, content: bytes, *, pipe: bool = False, **window: Any) -> by
         (lab.root / "input").write_bytes(content)
         reading = os.open(lab.root / "input", os.O_RDONLY)
     try:
-        lab.volumes.upload(found, reading, bulk.Mover(), **given)
+        volumedata.upload(lab.volumes, found, reading, bulk.Mover(), **given)
     finally:
         os.close(reading)
     return lab.path("one", "a").read_bytes()
@@ -806,7 +806,9 @@ def test_upload_of_holes(lab: Lab) -> None:
         os.pwrite(stream.fileno(), b"data", 65536)
     found = lab.volumes.find("a", "one")
     with (lab.root / "holes").open("rb") as stream:
-        lab.volumes.upload(found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True)
+        volumedata.upload(
+            lab.volumes, found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True
+        )
     assert lab.path("one", "a").read_bytes() == (lab.root / "holes").read_bytes()
 
 
@@ -816,15 +818,21 @@ def download(
     found = lab.volumes.find("a", "one")
     if pipe:
         reading, writing = os.pipe()
-        lab.volumes.download(
-            found, writing, bulk.Mover(), offset=offset, length=length, sparse=sparse
+        volumedata.download(
+            lab.volumes, found, writing, bulk.Mover(), offset=offset, length=length, sparse=sparse
         )
         os.close(writing)
         with open(reading, "rb") as stream:
             return stream.read()
     with (lab.root / "output").open("wb") as stream:
-        lab.volumes.download(
-            found, stream.fileno(), bulk.Mover(), offset=offset, length=length, sparse=sparse
+        volumedata.download(
+            lab.volumes,
+            found,
+            stream.fileno(),
+            bulk.Mover(),
+            offset=offset,
+            length=length,
+            sparse=sparse,
         )
     return (lab.root / "output").read_bytes()
 
@@ -855,8 +863,8 @@ def test_a_target_that_is_full_is_not_called_a_volume_that_cannot_be_opened(lab:
     found = lab.make("one", "a", b"x" * 10)
     with open("/dev/full", "wb", buffering=0) as stream:
         text = last(
-            lambda: lab.volumes.download(
-                found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True
+            lambda: volumedata.download(
+                lab.volumes, found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=True
             ),
             SystemFailure,
         )
@@ -873,7 +881,8 @@ def test_s22_upload_and_wipe_do_not_follow_a_link(lab: Lab) -> None:
     found = lab.volumes.find("a", "one")
     for algorithm in ("zero", "random"):
         failure = last(
-            lambda kind=algorithm: lab.volumes.wipe(found, kind, bulk.Mover()), SystemFailure
+            lambda kind=algorithm: volumedata.wipe(lab.volumes, found, kind, bulk.Mover()),
+            SystemFailure,
         )
         assert failure == f"Failed to open storage volume with path {words}"
     assert lab.host.calls == []
@@ -887,7 +896,9 @@ def test_folders_have_no_content(lab: Lab, verb: str) -> None:
     action = {
         "upload": lambda: upload(lab, b"x"),
         "download": lambda: download(lab),
-        "wipe": lambda: lab.volumes.wipe(lab.volumes.find("a", "one"), "zero", bulk.Mover()),
+        "wipe": lambda: volumedata.wipe(
+            lab.volumes, lab.volumes.find("a", "one"), "zero", bulk.Mover()
+        ),
     }[verb]
     assert last(action, InternalError) == "internal error: Unexpected volume type 'dir' of 'a'"
 
@@ -897,7 +908,7 @@ def test_s57_one_writer_at_a_time(lab: Lab) -> None:
     with Host().opened(found.volume.path):
         for action in (
             lambda: upload(lab, b"x"),
-            lambda: lab.volumes.wipe(found, "zero", bulk.Mover()),
+            lambda: volumedata.wipe(lab.volumes, found, "zero", bulk.Mover()),
             lambda: resize(lab, MIB),
         ):
             assert f"worked on by process {os.getpid()} " in last(action, ResourceBusy)
@@ -910,7 +921,7 @@ def test_s57_one_writer_at_a_time(lab: Lab) -> None:
 def test_wipe_overwrites_in_place(lab: Lab) -> None:
     found = lab.make("one", "a", b"secret" * 1000)
     inode = lab.path("one", "a").stat().st_ino
-    lab.volumes.wipe(found, "zero", bulk.Mover())
+    volumedata.wipe(lab.volumes, found, "zero", bulk.Mover())
     assert lab.path("one", "a").read_bytes() == bytes(6000)
     assert lab.path("one", "a").stat().st_ino == inode
 
@@ -920,7 +931,7 @@ def test_wipe_of_a_sparse_volume_leaves_it_sparse(lab: Lab) -> None:
         stream.truncate(16 * MIB)
         os.pwrite(stream.fileno(), b"secret", 5 * MIB)
         os.fsync(stream.fileno())
-    lab.volumes.wipe(lab.volumes.find("a", "one"), "zero", bulk.Mover())
+    volumedata.wipe(lab.volumes, lab.volumes.find("a", "one"), "zero", bulk.Mover())
     status = lab.path("one", "a").stat()
     assert (status.st_size, status.st_blocks) == (16 * MIB, 0)
 
@@ -938,7 +949,7 @@ def test_an_interrupted_wipe_says_how_far_it_came(
 
     monkeypatch.setattr(bulk, "write_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lab.volumes.wipe(found, "zero", bulk.Mover())
+        volumedata.wipe(lab.volumes, found, "zero", bulk.Mover())
     assert capsys.readouterr().err == (
         f"warning: volume '{found.volume.path}': bytes 0 to {2 * MIB} are overwritten,"
         " the rest is as before\n"
@@ -950,12 +961,12 @@ def test_wipe_by_scrub(lab: Lab) -> None:
     argv = ["stdbuf", "-o0", "scrub", "-f", "-p", "gutmann", found.volume.path]
     lab.host.script.append((argv, "", 0))
     with lab.host:
-        lab.volumes.wipe(found, "gutmann", bulk.Mover())
+        volumedata.wipe(lab.volumes, found, "gutmann", bulk.Mover())
 
 
 def test_trim_is_refused(lab: Lab) -> None:
     found = lab.make("one", "a", b"x")
-    assert last(lambda: lab.volumes.wipe(found, "trim", bulk.Mover()), ArgumentUnsupported) == (
-        "argument unsupported: 'trim' algorithm not supported"
-    )
+    assert last(
+        lambda: volumedata.wipe(lab.volumes, found, "trim", bulk.Mover()), ArgumentUnsupported
+    ) == ("argument unsupported: 'trim' algorithm not supported")
     assert lab.path("one", "a").read_bytes() == b"x"

@@ -6,7 +6,7 @@ import pytest
 
 from storagectl.host.bulk import Meter
 from storagectl.tools import scrub
-from storagectl.volumes import WIPE_ALGORITHMS
+from storagectl.volumedata import WIPE_ALGORITHMS
 
 SIZE = 48_000
 SAID = b"""scrub: using DoD 5220.22-M patterns
