@@ -235,9 +235,9 @@ class Secrets:
         That is a value that no secret has, and an ephemeral secret that is a lasting one too.
         """
         with self.store.registry():
+            self.sweep()
             lasting = names_in(self.lasting)
             for folder in self._folders():
-                self.host.sweep(folder, secret=True)
                 known = names_in(folder)
                 others = lasting if folder == self.fleeting else set()
                 for name in files_in(folder):
@@ -245,6 +245,12 @@ class Secrets:
                     if suffix in (XML, VALUE) and (uuid not in known or uuid in others):
                         self.host.remove_secret(os.path.join(folder, name))
             yield
+
+    def sweep(self) -> None:
+        """Overwrite and remove what processes that were killed have left of files of secrets."""
+        if not self.store.readonly:
+            for folder in self._folders():
+                self.host.sweep(folder, secret=True)
 
     def set_value(self, secret: SecretDefinition, value: bytes) -> None:
         """Keep a secret's value.  Raises: SecretNotFound where it has just been undefined."""

@@ -311,6 +311,20 @@ class Store:
     def _note(self, pool: str, volume: str) -> str:
         return os.path.join(self.run, "filling", pool, volume)
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[str]:
+        """Give a folder of ours for a file that the user edits.  Raises: SystemFailure."""
+        import tempfile
+
+        parent = self.run
+        if self.readonly:
+            parent = tempfile.gettempdir()
+        elif not self.host.plans:
+            self.make_folders(self.run)
+        self.host.sweep_scratch(parent)
+        with self.host.scratch(parent) as folder:
+            yield folder
+
     def make_folders(self, folder: str) -> None:
         """Make a folder of ours and those above it, for their owner only."""
         missing = []
@@ -339,9 +353,15 @@ class Store:
         """
         self.touched.add(name)
         with self._locked(name, f"pool '{name}' is", shared=False):
+            self.sweep()
+            yield
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left of files of pools."""
+        if not self.readonly:
             for folder in (self.config, self.markers, self.devices):
                 self.host.sweep(folder)
-            yield
+            self.host.sweep_scratch(self.run)
 
     @contextlib.contextmanager
     def lock_for_volumes(self, name: str) -> Iterator[None]:

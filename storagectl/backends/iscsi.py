@@ -309,6 +309,7 @@ class Iscsi(Luns):
         for tag, folder in self.records():
             if tag == wanted:
                 path = f"{folder}/{interface or 'default'}"
+                self.host.sweep(folder, secret=True)
                 record = self.host.read_text(path)
                 made.callback(self._put_back, path, record)
                 self.host.write_atomic(path, iscsiadm.with_chap(record, username, password))

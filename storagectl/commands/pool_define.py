@@ -12,6 +12,7 @@ from storagectl.commands import output
 from storagectl.commands.command import command, flag, value
 from storagectl.commands.session import exclusive, read_file
 from storagectl.errors import StorageError
+from storagectl.host.files import system_errors
 
 if TYPE_CHECKING:
     from storagectl.commands.session import Session
@@ -243,19 +244,19 @@ def pool_document(name: str, given: dict[str, Any]) -> str:
 @command("pool-edit", "Edit the XML configuration for a storage pool.", changes=True)
 @value("pool", "pool name or uuid", required=True)
 def pool_edit(session: Session, pool: str) -> None:
-    import tempfile
-
     from storagectl.poolxml import format_pool, parse_pool
 
-    before = format_pool(session.pools.find(pool).described(inactive=True))
-    with tempfile.NamedTemporaryFile("w+", prefix="storagectl", suffix=".xml") as stream:
-        stream.write(before)
-        stream.flush()
+    found = session.pools.find(pool)
+    before = format_pool(found.described(inactive=True))
+    with session.pools.store.scratch() as folder:
+        path = os.path.join(folder, f"{found.name}.xml")
+        with system_errors(f"cannot write '{path}'"), open(path, "wb") as stream:
+            stream.write(before.encode("utf-8", "surrogateescape"))
         answer = "y"
         while True:
             if answer == "y":
-                session.host.converse([*editor(), stream.name])
-            after = read_file(stream.name)
+                session.host.converse([*editor(), path])
+            after = read_file(path)
             if after.decode("utf-8", "surrogateescape") == before:
                 session.done(
                     f"Pool {pool} XML configuration not changed.",

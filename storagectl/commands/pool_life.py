@@ -157,6 +157,7 @@ def pool_undefine(session: Session, pool: str, if_exists: bool, forget: bool) ->
             session.pools.undefine(pool)
             session.done(f"Pool {pool} has been undefined", "undefined", pool=before)
     except PoolNotFound:
+        session.pools.store.sweep()  # it may have been undefined by who was killed
         if not if_exists:
             raise
         session.done(f"Pool {pool} does not exist: nothing to undefine", "nothing")

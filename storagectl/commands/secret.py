@@ -191,6 +191,7 @@ def secret_undefine(session: Session, secret: str, if_exists: bool) -> None:
     try:
         found = secrets.find(secret)
     except SecretNotFound:
+        secrets.sweep()  # it may have been undefined by who was killed
         broken = secrets.unreadable(secret)
         if broken is None and not if_exists:
             raise

@@ -298,6 +298,23 @@ class Host:
         if status != 0:
             raise ToolFailed(list(argv), status, "")
 
+    def scratch(self, parent: str) -> contextlib.AbstractContextManager[str]:
+        """Give a new folder below `parent` for a file that such a program works on.
+
+        Raises: SystemFailure.
+        """
+        from storagectl.host import scratch
+
+        return scratch.scratch(parent)
+
+    def sweep_scratch(self, parent: str) -> None:
+        """Remove such folders of processes that were killed."""
+        with contextlib.suppress(OSError):
+            if any(map(is_staged, os.listdir(parent))):
+                from storagectl.host import scratch
+
+                scratch.sweep(parent)
+
     def find_tool(self, name: str) -> str:
         """Return the absolute path of a host tool.  Raises: ToolMissing."""
         if "/" in name:
@@ -831,6 +848,8 @@ class Host:
         to write to; nor where there is room only in the blocks that it has already.
         """
         folder = os.path.dirname(path)
+        if os.fstat(fd).st_nlink > 1:
+            self.sweep(folder)  # a name may be left of who was killed
         status, space = os.fstat(fd), os.statvfs(folder)
         blocks = status.st_blocks * 512
         return (

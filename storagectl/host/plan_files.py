@@ -70,6 +70,14 @@ class FilePlanner(CommandPlanner):
         words = quote(f"{visible(path)} is there by now")
         self.script.add(f"[ ! -e {quote(path)} ] || {{ echo {words} >&2; exit 1; }}")
 
+    def scratch(self, parent: str) -> contextlib.AbstractContextManager[str]:
+        import tempfile
+
+        return tempfile.TemporaryDirectory(prefix="storagectl-")
+
+    def sweep_scratch(self, parent: str) -> None:
+        """Nothing that a script needs to do: the next command does it."""
+
     def write_atomic(self, path: str, text: str, mode: int = 0o600) -> None:
         with system_errors(f"cannot write '{path}'"):
             self._require_writable(os.path.dirname(path))

@@ -609,6 +609,24 @@ def test_pool_edit(shell: Shell) -> None:
     assert "<path>/two</path>" in shell.ok("pool-dumpxml", "d")
 
 
+def test_s51_pool_edit_that_is_killed_leaves_nothing_to_be_found_by_others(shell: Shell) -> None:
+    shell.ok("pool-define-as", "d", "dir", "--target", "/one")
+    editor = shell.folder / "editor"
+    editor.write_text(
+        f'#!/bin/sh\necho "$1" >{shell.folder}/seen\nstat -c %a "$(dirname "$1")" '
+        f">>{shell.folder}/seen\nkill -KILL $PPID\n"
+    )
+    editor.chmod(0o755)
+    shell.env["VISUAL"] = str(editor)
+    assert shell.run("pool-edit", "d").returncode == -9
+    path, mode = (shell.folder / "seen").read_text().split()
+    assert path.startswith(f"{shell.state}/run/storagectl/")
+    assert (os.path.basename(path), mode) == ("d.xml", "700")
+    shell.ok("pool-autostart", "d")
+    assert not os.path.exists(os.path.dirname(path))
+    assert "<path>/one</path>" in shell.ok("pool-dumpxml", "d")
+
+
 def test_sources_of_pools(shell: Shell) -> None:
     tools = shell.folder / "tools"
     tools.mkdir()

@@ -149,15 +149,17 @@ def test_s54_killed_on_real_devices(kind: str, scratch: Scratch) -> None:
             for line in case.before:
                 area.ok(*area.words(line))
 
-        begin()
-        usual = crashing.run(area.root, *words)
-        assert usual.status == 0, usual
+        for _ in range(2):  # folders of ours are made once
+            begin()
+            usual = crashing.run(area.root, *words)
+            assert usual.status == 0, usual
         for number in crashing.points(len(usual.changes) - 1, WANTED, 5 * seed):
             begin()
             killed = crashing.run(area.root, *words, kill_before=number)
             area.settle()
             with tally.trying(f"{case.words} before {number} {usual.changes[number]}"):
-                assert killed.status == -9, killed
+                # in how many pieces data is copied is the kernel's choice
+                assert killed.status == -9 or len(killed.changes) <= number, killed
                 area.check(words)
     area.ok("pool-destroy", "p")
     assert not is_mounted(area.target)

@@ -791,3 +791,58 @@ def test_s57_a_lease_is_waited_for(tmp_path: Path) -> None:
             os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         os.close(files.open_file(str(path), os.O_RDONLY | os.O_NONBLOCK))
         assert other.wait(30) == 0
+
+
+# Folders for what the user edits
+
+
+def test_s51_a_scratch_folder_of_a_killed_process_is_swept(host: Host, tmp_path: Path) -> None:
+    """Not one in use, whatever file the editor has put there."""
+    left = Path(staged_path(str(tmp_path)))
+    (left / "deep").mkdir(parents=True)
+    (left / "deep/file").write_text("edited")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").write_text("precious")
+    link = Path(staged_path(str(tmp_path)))
+    with host.scratch(str(tmp_path)) as folder:
+        assert mode_of(Path(folder)) == 0o700
+        (Path(folder) / "new").write_text("edited")
+        os.rename(f"{folder}/new", f"{folder}/file")
+        host.sweep_scratch(str(tmp_path))
+        assert (Path(folder) / "file").read_text() == "edited"
+    assert os.listdir(tmp_path) == ["victim"]
+    link.symlink_to("victim")
+    host.sweep_scratch(str(tmp_path))
+    host.sweep_scratch(str(tmp_path / "missing"))
+    assert (tmp_path / "victim/file").read_text() == "precious"
+
+
+def test_a_scratch_folder_swept_before_its_lock_is_made_anew(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, swept = fcntl.flock, []
+
+    def lock(fd: int, how: int) -> None:
+        if not swept:
+            swept.append(os.readlink(f"/proc/self/fd/{fd}"))
+            os.rmdir(swept[0])
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with host.scratch(str(tmp_path)) as folder:
+        assert folder != swept[0]
+    assert os.listdir(tmp_path) == []
+
+
+def test_s53_a_scratch_folder_that_cannot_be_made(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for call in ("mkdir", "open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing(errno.EMFILE))
+            with (
+                pytest.raises(SystemFailure, match="cannot create a folder in .*: Too many open"),
+                host.scratch(str(tmp_path)),
+            ):
+                pass
+        assert os.listdir(tmp_path) == []
