@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends, events, identities, plan
+from storagectl import backends, conflicts, events, identities, plan, poollife
 from storagectl.errors import OperationInvalid, OperationUnsupported, StorageError, SystemFailure
 from storagectl.plan import Plan, PoolPlan, Step
 from storagectl.volumeplan import VolumePlanner
@@ -169,11 +169,11 @@ class Runner:
                 assert isinstance(after, Pool)
                 pools.define(after)
             case plan.STARTED:
-                pools.start_if_inactive(name)
+                poollife.start(pools, name, if_inactive=True)
             case plan.MARKED | plan.UNMARKED:
                 pools.set_autostart(name, step.did == plan.MARKED)
             case plan.STOPPED:
-                pools.stop(name)
+                poollife.stop(pools, name)
             case plan.UNDEFINED:
                 pools.undefine(name)
             case plan.CREATED:
@@ -245,14 +245,14 @@ def define_and_build(pools: Pools, pool: Pool, *, define: bool, overwrite: bool)
         before = store.definition(pool.name)
         if define:
             with store.registry(), identities.remembered_anew(store, backend):
-                pools.require_unique(pool, starting=False)
+                conflicts.require_unique(pools, pool, starting=False)
                 store.define(pool)
         try:
             identities.require_same(store, backend, build=True)
             missing = bool(backend.unbuilt())
             backend.build_rest(overwrite=overwrite)
             identities.remember(store, backend)
-            pools.settle(backend)
+            poollife.settle(pools, backend)
         except BaseException:
             backend.unbuild()
             if define and before is None:

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends
+from storagectl import backends, poollife
 from storagectl.errors import (
     InternalError,
     OperationInvalid,
@@ -153,7 +153,7 @@ def plan_all(pools: Pools, outer: dict[str, set[str]]) -> Iterator[Result]:
             left.remove(name)
             try:
                 with pools.host.attempt():
-                    started = pools.start_if_inactive(name)
+                    started = poollife.start(pools, name, if_inactive=True)
             except StorageError as error:
                 yield Result(name, False, error, 0.0)
             else:
@@ -182,7 +182,7 @@ def not_tried(missing: set[str]) -> StorageError:
 def attempt(pools: Pools, name: str) -> str:
     """Start one pool and put into words what came of it, for `outcome` to read."""
     try:
-        return STARTED if pools.start_if_inactive(name) else ACTIVE
+        return STARTED if poollife.start(pools, name, if_inactive=True) else ACTIVE
     except StorageError as error:
         return "\0".join((FAILED, error.lines()[-1], error.hint, code(error)))
     except OSError as error:

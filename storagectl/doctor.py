@@ -12,7 +12,7 @@ import stat
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
-from storagectl import backends
+from storagectl import backends, conflicts
 from storagectl.backends.devices import listing
 from storagectl.backends.troubles import ERROR, WARNING, Trouble, edit, of_device, own
 from storagectl.errors import OperationInvalid, StorageError, ToolMissing
@@ -271,7 +271,7 @@ def _exists(entry: Entry) -> bool:
 
 def _share_source(pools: Pools, one: Entry, other: Entry) -> bool:
     try:
-        return pools.share_source(one.pool, other.pool)
+        return conflicts.share_source(pools.host, one.pool, other.pool)
     except StorageError:
         return False
 

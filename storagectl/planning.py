@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl import backends
+from storagectl import backends, conflicts
 from storagectl.autostart import around
 from storagectl.errors import OperationInvalid, PoolNotFound, StorageError
 from storagectl.grammar import at
@@ -126,9 +126,9 @@ class Planner:
         require_absolute(pool)
         own = [entry] if entry is not None else []
         others = [other for name, other in self.entries.items() if name not in self.defined]
-        self.pools.require_unique(pool, starting=False, entries=[*own, *others])
+        conflicts.require_unique(self.pools, pool, starting=False, entries=[*own, *others])
         try:
-            self.pools.require_unique(pool, starting=False, entries=accepted)
+            conflicts.require_unique(self.pools, pool, starting=False, entries=accepted)
         except StorageError as error:
             error.hint = ""  # that one may not be here to be used
             raise

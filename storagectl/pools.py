@@ -13,14 +13,10 @@ from storagectl.errors import (
     InvalidArgument,
     Mistyped,
     NoSupport,
-    OperationDenied,
-    OperationFailed,
     OperationInvalid,
     PoolActive,
-    PoolExists,
     PoolInactive,
     PoolNotFound,
-    SourceConflict,
     StorageError,
     SystemFailure,
 )
@@ -307,223 +303,18 @@ class Pools:
         Returns: False where `if_missing` and one of that name is defined.
         """
         from storagectl import identities
+        from storagectl.conflicts import require_unique
 
         self.store.require_writable("virStoragePoolDefineXML")
         backend = backends.load(pool, self.host)
         with self.store.lock(pool.name), self.store.registry():
             if if_missing and self.store.definition(pool.name) is not None:
                 return False
-            self.require_unique(pool, starting=False)
+            require_unique(self, pool, starting=False)
             with identities.remembered_anew(self.store, backend):
                 self.store.define(pool, autostart=autostart)
             self.events.tell(pool, events.DEFINED)
             return True
-
-    def create(
-        self,
-        pool: Pool,
-        *,
-        build: bool,
-        overwrite: bool,
-        no_overwrite: bool,
-        if_inactive: bool = False,
-    ) -> bool:
-        """Start a pool that need not be defined; it is forgotten when it stops.
-
-        Returns: False where `if_inactive` and one of that name is active.
-        """
-        self.store.require_writable("virStoragePoolCreateXML")
-        backend = backends.load(pool, self.host)
-        self._require_privilege(backend, "started")
-        with self.store.lock(pool.name):
-            with self.store.registry():
-                there = self.by_name(pool.name) if if_inactive else None
-                if there is not None and there.active:
-                    return False
-                self.require_unique(pool, starting=True)
-                # what is built is nobody else's from here on
-                early = backend.runs or build or overwrite or no_overwrite
-                if early:
-                    self.store.mark_started(backend.intended())
-            self._bring_up(backend, build=build, overwrite=overwrite, no_overwrite=no_overwrite)
-            if not early:
-                with self.store.registry():
-                    self.require_unique(pool, starting=True)
-                    self.store.mark_started(pool)
-            self._up(backend)
-            return True
-
-    def start(
-        self,
-        key: str,
-        *,
-        build: bool,
-        overwrite: bool,
-        no_overwrite: bool,
-        if_inactive: bool = False,
-    ) -> bool:
-        """Start an inactive pool, after building it where that is asked for.
-
-        Returns: False where `if_inactive` and it is active.
-        """
-        with self.changing(key, "virStoragePoolCreate") as entry:
-            if entry.active:
-                if if_inactive:
-                    return False
-                raise PoolActive(f"storage pool '{entry.name}' is already active")
-            backend = backends.load(entry.pool, self.host)
-            self._require_privilege(backend, "started")
-            early = backend.runs or build or overwrite or no_overwrite
-            if early:
-                self.store.mark_started(backend.intended())
-            elif entry.marker is not None:
-                self.store.mark_stopped(entry.name)
-            self._bring_up(
-                backend,
-                build=build,
-                overwrite=overwrite,
-                no_overwrite=no_overwrite,
-                before=entry.marker,
-            )
-            if not early:
-                self.store.mark_started(entry.pool)
-            self._up(backend)
-            return True
-
-    def _require_privilege(self, backend: Backend, done: str) -> None:
-        """Raise, before anything is done, where it takes root and we are not."""
-        if backend.needs().root and not self.host.is_root():
-            kind = backend.pool.type
-            raise OperationDenied(f"a pool of type {kind} is {done} by root only")
-
-    def start_if_inactive(self, key: str) -> bool:
-        """Start a pool unless it is active.  Returns: whether it was not."""
-        return self.start(key, build=False, overwrite=False, no_overwrite=False, if_inactive=True)
-
-    def _bring_up(
-        self,
-        backend: Backend,
-        *,
-        build: bool,
-        overwrite: bool,
-        no_overwrite: bool,
-        before: Pool | None = None,
-    ) -> None:
-        """Start a pool; put back the mark it had when that fails.
-
-        Where a started pool has something run the mark comes first: a process that dies in
-        between leaves a pool that the host says is inactive, never one that runs and is
-        forgotten.  Else it comes last, for there it alone makes the pool active; but before
-        a build, so that nobody else has the source meanwhile.
-        """
-        from storagectl import identities
-
-        pool = backend.pool
-        backend.secret_of = lambda auth: self.secrets.value_for(auth)
-        try:
-            require_absolute(pool)
-            if build or overwrite or no_overwrite:
-                identities.require_same(self.store, backend, build=True)
-                backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
-            else:
-                identities.require_same(self.store, backend)
-            backend.start()
-            try:
-                if not backend.is_foreseen():
-                    backend.state()
-                    if not backend.is_active():
-                        raise OperationFailed("it was started without an error, and does not run")
-                if self.store.definition(pool.name) is not None:
-                    identities.remember(self.store, backend)
-            except BaseException:
-                backend.stop()
-                raise
-        except BaseException:
-            backend.unbuild()
-            if before is None:
-                self.store.mark_stopped(pool.name)
-            else:
-                self.store.mark_started(before)
-            raise
-
-    def _up(self, backend: Backend) -> None:
-        self.settle(backend)
-        self.events.tell(backend.pool, events.STARTED)
-
-    def settle(self, backend: Backend) -> None:
-        """Keep what the host's tools were told where the definition had left it open."""
-        pool, settled = backend.pool, backend.settled()
-        if settled == pool:
-            return
-        if self.store.definition(pool.name) == pool:
-            self.store.define(settled)
-        if self.store.marker(pool.name) == pool:
-            self.store.mark_started(settled)
-
-    def stop(self, key: str, *, if_active: bool = False) -> Entry | None:
-        """Stop a running pool.  Data stays; a transient pool is forgotten.
-
-        Returns: what was stopped, None where `if_active` and nothing of that name runs.
-        """
-        try:
-            with self.changing(key, "virStoragePoolDestroy") as entry:
-                if if_active and not entry.active:
-                    return None
-                entry.require_active()
-                self._require_privilege(entry.backend, "stopped")
-                entry.backend.stop()
-                self.store.mark_stopped(entry.name)
-                self.events.tell(entry.pool, events.STOPPED)
-                return entry
-        except PoolNotFound:
-            if not if_active:
-                raise
-            return None
-
-    def build(
-        self, key: str, *, overwrite: bool, no_overwrite: bool, if_inactive: bool = False
-    ) -> bool:
-        """Build the source or target of an inactive pool.
-
-        Returns: False where `if_inactive` and it is active.
-        """
-        from storagectl import identities
-
-        with self.changing(key, "virStoragePoolBuild") as entry:
-            if entry.active and if_inactive:
-                return False
-            entry.require_stopped("already")
-            if overwrite and no_overwrite:
-                raise StorageError(
-                    "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and"
-                    " 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually exclusive"
-                )
-            require_absolute(entry.pool)
-            if entry.backend.one_layout:
-                self._require_privilege(entry.backend, "built")
-            identities.require_same(self.store, entry.backend, build=True)
-            try:
-                entry.backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
-            except BaseException:
-                entry.backend.unbuild()
-                raise
-            identities.remember(self.store, entry.backend)
-            self.settle(entry.backend)
-            self.events.tell(entry.pool, events.CREATED)
-            return True
-
-    def delete(self, key: str) -> None:
-        """Delete what an inactive pool is made of.  The definition stays."""
-        from storagectl import identities
-
-        with self.changing(key, "virStoragePoolDelete") as entry:
-            entry.require_stopped()
-            delete = backends.require(entry.backend, "delete")
-            if entry.backend.one_layout:
-                self._require_privilege(entry.backend, "deleted")
-            identities.require_same(self.store, entry.backend)
-            delete()
-            self.events.tell(entry.pool, events.DELETED)
 
     def undefine(self, key: str) -> None:
         """Forget an inactive pool.  What it is made of stays."""
@@ -647,47 +438,6 @@ class Pools:
                 raise ConfigUnsupported("Expected exactly 1 host for the storage pool")
         return find(self.host, asked)
 
-    def share_source(self, one: Pool, other: Pool) -> bool:
-        """Tell whether two pools would be made of the same storage."""
-        if POOL_TYPES[one.type].conflict == POOL_TYPES[other.type].conflict == "adapter":
-            from storagectl.backends.scsi import Scsi, share_adapter
-
-            return share_adapter(Scsi(one, self.host), Scsi(other, self.host))
-        return bool(conflict_keys(one) & conflict_keys(other))
-
-    def require_unique(
-        self, pool: Pool, *, starting: bool, entries: list[Entry] | None = None
-    ) -> None:
-        """Raise for a name, UUID or source that another pool has.
-
-        Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
-        """
-        entries = self.all() if entries is None else entries
-        for other in entries:
-            if other.name != pool.name and self.share_source(pool, other.pool):
-                raise SourceConflict(
-                    f"Storage source conflict with pool: '{other.name}'",
-                    hint=how_to_use(other),
-                )
-        for other in entries:
-            if other.pool.uuid != pool.uuid:
-                continue
-            if other.name != pool.name:
-                raise PoolExists(
-                    f"pool '{other.name}' is already defined with uuid {other.pool.uuid}",
-                    hint="without its <uuid> the document defines a pool with one of its own",
-                )
-            if starting and other.active:
-                raise PoolActive(f"pool is already active as '{other.name}'")
-            return
-        for other in entries:
-            if other.name == pool.name:
-                raise PoolExists(
-                    f"pool '{other.name}' already exists with uuid {other.pool.uuid}",
-                    hint=f"to change it: {typed('storagectl pool-edit', other.name)}, or give the"
-                    f" document <uuid>{other.pool.uuid}</uuid>",
-                )
-
 
 def ask_together(host: Host, pools: Iterable[Pool | None]) -> None:
     """Foresee that the folders of pools are asked about: servers that are gone cost one wait."""
@@ -706,38 +456,10 @@ def no_such_pool(store: Store, key: str) -> PoolNotFound:
     )
 
 
-def how_to_use(other: Entry) -> str:
-    """Return, for people, which pool has a source already, and how to get at it."""
-    import shlex
-
-    state, command = ("active", "vol-list") if other.active else ("inactive", "pool-start")
-    return (
-        f"pool '{other.name}' ({other.pool.uuid}, {state}) has that source:"
-        f" storagectl {command} {shlex.quote(other.name)}"
-    )
-
-
 def require_absolute(pool: Pool) -> None:
     """Raise InvalidArgument for a target that would be another folder from elsewhere."""
     if not pool.target.startswith("/"):
         raise InvalidArgument(f"target path '{pool.target}' is not absolute")
-
-
-def conflict_keys(pool: Pool) -> set[tuple[object, ...]]:
-    """Return what no other pool may have in common with this one."""
-    source = pool.source
-    kind = POOL_TYPES[pool.type].conflict
-    match kind:
-        case "target":
-            return {(kind, pool.target)}
-        case "device":
-            return {(kind, device.path) for device in source.devices}
-        case "export":
-            return {(kind, source.dir, host.name, host.port) for host in source.hosts[:1]}
-        case "initiator":
-            return {(kind, device.path, source.initiator) for device in source.devices[:1]}
-        case _:
-            return {(kind,)} if kind else set()
 
 
 def typed(words: str, name: str) -> str:

@@ -97,7 +97,6 @@ def files_besides(image: Volume) -> list[tuple[str, str | None]]:
 
 def is_raw(file: Volume | BackingStore) -> bool:
     """Tell whether qemu-img is told that a file is raw data, so that nothing in it leads on."""
-
     from storagectl.tools import qemu_img
 
     return qemu_img.driver(file.format) == "raw"

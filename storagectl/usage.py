@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from storagectl import conflicts
 from storagectl.backends import devices, users
 from storagectl.backends.users import Files, Seen, Use
 from storagectl.errors import Inaccessible, StorageError
@@ -75,7 +76,7 @@ def of_pool(pools: Pools, entry: Entry) -> Seen:
         user = described(other)
         uses += [Use(POOL, user, place, pool=other.name) for place in places(other)
                  if is_ours(place)]  # fmt: skip
-        if other.active and pools.share_source(entry.pool, other.pool):
+        if other.active and conflicts.share_source(pools.host, entry.pool, other.pool):
             uses.append(Use(POOL, user, "the same source", pool=other.name))
     uses += based_on(references(others), is_ours)
     return Seen(users.unique(uses), seen.unseen)

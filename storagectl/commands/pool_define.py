@@ -173,9 +173,11 @@ def pool_create_as(
 
 
 def create(session: Session, pool: Pool, words: str, *, if_inactive: bool, **how: bool) -> None:
+    from storagectl import poollife
+
     """Create a pool and say so in these words, or that it is active."""
     did = "created"
-    if not session.pools.create(pool, if_inactive=if_inactive, **how):
+    if not poollife.create(session.pools, pool, if_inactive=if_inactive, **how):
         words, did = f"Pool {pool.name} is active: nothing to create", "nothing"
     session.done(words, did, pool=session.pool(pool.name))
 

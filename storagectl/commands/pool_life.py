@@ -39,8 +39,10 @@ def if_exists_option(function: Any) -> Any:
 def pool_build(
     session: Session, pool: str, no_overwrite: bool, overwrite: bool, if_inactive: bool
 ) -> None:
-    if session.pools.build(
-        pool, overwrite=overwrite, no_overwrite=no_overwrite, if_inactive=if_inactive
+    from storagectl import poollife
+
+    if poollife.build(
+        session.pools, pool, overwrite=overwrite, no_overwrite=no_overwrite, if_inactive=if_inactive
     ):
         session.done(f"Pool {pool} built", "built", pool=session.pool(pool))
     else:
@@ -60,9 +62,12 @@ def pool_start(
     overwrite: bool,
     if_inactive: bool,
 ) -> None:
+    from storagectl import poollife
+
     session.pools.find(pool)
     exclusive(overwrite=overwrite, no_overwrite=no_overwrite)
-    if session.pools.start(
+    if poollife.start(
+        session.pools,
         pool,
         build=build,
         overwrite=overwrite,
@@ -100,8 +105,10 @@ def pool_stop(session: Session, pool: str, if_active: bool) -> None:
 
 
 def stop(session: Session, pool: str, done: str, *, if_active: bool) -> None:
+    from storagectl import poollife
+
     """Stop a pool, and tell who sits at a terminal what that took away and what it did not."""
-    entry = session.pools.stop(pool, if_active=if_active)
+    entry = poollife.stop(session.pools, pool, if_active=if_active)
     if entry is None:
         session.done(f"Pool {pool} is not active: nothing to stop", "nothing")
         return
@@ -125,8 +132,10 @@ def what_is_left(entry: Entry) -> str:
 @pool_option
 @if_exists_option
 def pool_delete(session: Session, pool: str, if_exists: bool) -> None:
+    from storagectl import poollife
+
     try:
-        session.pools.delete(pool)
+        poollife.delete(session.pools, pool)
     except PoolNotFound:
         if not if_exists:
             raise

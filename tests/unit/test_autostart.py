@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storagectl import autostart
+from storagectl import autostart, poollife
 from storagectl.backends.directory import Directory
 from storagectl.errors import OperationFailed, OperationTimeout, ResourceBusy
 from storagectl.host import Host, worker
@@ -44,7 +44,7 @@ class Played(Pools):
         self.store.set_autostart(name, True)
         self.plays[name] = play
 
-    def start_if_inactive(self, key: str) -> bool:
+    def play(self, key: str) -> bool:
         with open(self.folder / "log", "a") as log:
             log.write(f"{key}\n")
         was_active = self.plays[key]() is False
@@ -69,6 +69,11 @@ class Played(Pools):
 
     def run(self) -> dict[str, autostart.Result]:
         return {result.name: result for result in autostart.start_all(self)}
+
+
+@pytest.fixture(autouse=True)
+def _starts_are_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poollife, "start", lambda pools, key, if_inactive: pools.play(key))
 
 
 @pytest.fixture
@@ -344,9 +349,9 @@ def test_closed_early(pools: Played) -> None:
 class Counted(Played):
     """Pools that note in which process they were started."""
 
-    def start_if_inactive(self, key: str) -> bool:
+    def play(self, key: str) -> bool:
         (self.folder / f"{key}-by-{os.getpid()}").touch()
-        return super().start_if_inactive(key)
+        return super().play(key)
 
     def processes(self, name: str) -> list[int]:
         paths = self.folder.glob(f"{name}-by-*")

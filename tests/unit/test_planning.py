@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fakehost import FakeHost
 
+from storagectl import poollife
 from storagectl.applying import Runner
 from storagectl.backends.directory import Directory
 from storagectl.documents import File, read
@@ -350,7 +351,7 @@ def test_transient_pools_are_not_pruned(machine: Machine) -> None:
     pool = machine.pools.find("q").pool.replace(
         name="t", uuid="11111111-1111-4111-8111-111111111111", target=str(machine.folder / "p")
     )
-    machine.pools.create(pool, **PLAIN)
+    poollife.create(machine.pools, pool, **PLAIN)
     assert planned(machine.plan(machine.pool("q"), prune=("pools",))) == []
 
 
@@ -456,7 +457,7 @@ def test_what_a_stopped_pool_seems_to_have_is_looked_at_again(machine: Machine) 
     """As a volume group of which something has activated one volume."""
     mode = "<target><permissions><mode>0640</mode></permissions></target>"
     machine.apply(machine.pool("p", volumes(volume("a")), BUILT))
-    machine.pools.stop("p")
+    poollife.stop(machine.pools, "p")
     text = machine.pool("p", volumes(volume("a", MIB, mode), volume("b")))
     plan = machine.plan(text)
     assert planned(plan) == ["p started", "p b created"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl import doctor, status
+from storagectl import doctor, poollife, status
 from storagectl.backends.directory import Directory
 from storagectl.errors import (
     InternalError,
@@ -75,12 +75,12 @@ def summary(pools: Pools) -> list[tuple[str, bool, bool, bool]]:
 def test_the_life_of_a_persistent_pool(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
     assert summary(pools) == [("d1", False, True, False)]
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     assert summary(pools) == [("d1", True, True, False)]
     pools.refresh("d1")
     pools.set_autostart("d1", True)
     assert summary(pools) == [("d1", True, True, True)]
-    pools.stop("d1")
+    poollife.stop(pools, "d1")
     assert summary(pools) == [("d1", False, True, True)]
     pools.undefine("d1")
     assert summary(pools) == []
@@ -88,20 +88,20 @@ def test_the_life_of_a_persistent_pool(pools: Pools, folder: str) -> None:
 
 
 def test_a_transient_pool_is_gone_when_it_stops(pools: Pools, folder: str) -> None:
-    pools.create(directory("t", 1, folder), **PLAIN)
+    poollife.create(pools, directory("t", 1, folder), **PLAIN)
     assert summary(pools) == [("t", True, False, False)]
     text = message(lambda: pools.set_autostart("t", True), InternalError)
     assert text == "internal error: pool has no config file"
-    pools.stop("t")
+    poollife.stop(pools, "t")
     assert summary(pools) == []
     message(lambda: pools.find("t"), PoolNotFound)
 
 
 def test_defining_a_transient_pool_makes_it_persistent(pools: Pools, folder: str) -> None:
-    pools.create(directory("t", 1, folder), **PLAIN)
+    poollife.create(pools, directory("t", 1, folder), **PLAIN)
     pools.define(directory("t", 1, folder))
     assert summary(pools) == [("t", True, True, False)]
-    pools.stop("t")
+    poollife.stop(pools, "t")
     assert summary(pools) == [("t", False, True, False)]
 
 
@@ -109,21 +109,21 @@ def test_creating_a_defined_pool_runs_it_with_the_new_definition(
     pools: Pools, folder: str, tmp_path: Path
 ) -> None:
     pools.define(directory("d1", 1, "/nowhere"))
-    pools.create(directory("d1", 1, folder), **PLAIN)
+    poollife.create(pools, directory("d1", 1, folder), **PLAIN)
     entry = pools.find("d1")
     assert (entry.active, entry.persistent, entry.pool.target) == (True, True, folder)
-    pools.stop("d1")
+    poollife.stop(pools, "d1")
     assert pools.find("d1").pool.target == "/nowhere"
 
 
 def test_redefinition_while_active_counts_from_the_next_start(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     pools.define(directory("d1", 1, "/later"))
     entry = pools.find("d1")
     assert entry.described(inactive=False).target == folder
     assert entry.described(inactive=True).target == "/later"
-    pools.stop("d1")
+    poollife.stop(pools, "d1")
     assert pools.find("d1").described(inactive=False).target == "/later"
 
 
@@ -131,7 +131,7 @@ def test_a_dump_of_a_running_pool_has_sizes_and_permissions(pools: Pools, folder
     os.chmod(folder, 0o751)
     pools.define(directory("d1", 1, folder))
     assert pools.find("d1").described(inactive=False) == directory("d1", 1, folder)
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     shown = pools.find("d1").described(inactive=False)
     assert shown.capacity == shown.allocation + shown.available > 0
     assert (shown.permissions.mode, shown.permissions.owner) == (0o751, os.getuid())
@@ -140,7 +140,7 @@ def test_a_dump_of_a_running_pool_has_sizes_and_permissions(pools: Pools, folder
 
 def test_the_host_decides_whether_a_pool_is_active(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     os.rmdir(folder)
     assert summary(pools) == [("d1", False, True, False)]
     os.mkdir(folder)
@@ -149,7 +149,7 @@ def test_the_host_decides_whether_a_pool_is_active(pools: Pools, folder: str) ->
 
 def test_an_undefined_pool_does_not_come_back_with_its_folder(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     os.rmdir(folder)
     pools.undefine("d1")
     os.mkdir(folder)
@@ -199,33 +199,33 @@ def test_s01_unknown_pools(pools: Pools, key: str) -> None:
 
 def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
     prefix = "Requested operation is not valid: storage pool 'd1' is"
     before = summary(pools)
     for action, state in (
-        (lambda: pools.start("d1", **PLAIN), "already active"),
-        (lambda: pools.build("d1", overwrite=True, no_overwrite=True), "already active"),
-        (lambda: pools.delete("d1"), "still active"),
+        (lambda: poollife.start(pools, "d1", **PLAIN), "already active"),
+        (lambda: poollife.build(pools, "d1", overwrite=True, no_overwrite=True), "already active"),
+        (lambda: poollife.delete(pools, "d1"), "still active"),
         (lambda: pools.undefine("d1"), "still active"),
     ):
         assert message(action, PoolActive) == f"{prefix} {state}"
-    assert message(lambda: pools.create(directory("d1", 1, folder), **PLAIN), PoolActive) == (
-        "Requested operation is not valid: pool is already active as 'd1'"
-    )
+    assert message(
+        lambda: poollife.create(pools, directory("d1", 1, folder), **PLAIN), PoolActive
+    ) == ("Requested operation is not valid: pool is already active as 'd1'")
     assert summary(pools) == before
 
 
 def test_refusals_of_an_inactive_pool(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
     words = "Requested operation is not valid: storage pool 'd1' is not active"
-    assert message(lambda: pools.stop("d1"), PoolInactive) == words
+    assert message(lambda: poollife.stop(pools, "d1"), PoolInactive) == words
     assert message(lambda: pools.refresh("d1"), PoolInactive) == words
     assert message(pools.find("d1").require_active, PoolInactive) == words
     assert pools.find("d1").state() is None
 
 
 def test_a_transient_pool_cannot_be_undefined(pools: Pools, folder: str) -> None:
-    pools.create(directory("t", 1, folder), **PLAIN)
+    poollife.create(pools, directory("t", 1, folder), **PLAIN)
     text = message(lambda: pools.undefine("t"), PoolActive)
     assert text.endswith("storage pool 't' is still active")
 
@@ -233,21 +233,25 @@ def test_a_transient_pool_cannot_be_undefined(pools: Pools, folder: str) -> None
 def test_build_flags(pools: Pools, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "folder"
     pools.define(directory("d1", 1, str(target)))
-    text = message(lambda: pools.build("d1", overwrite=True, no_overwrite=True), StorageError)
+    text = message(
+        lambda: poollife.build(pools, "d1", overwrite=True, no_overwrite=True), StorageError
+    )
     assert text == (
         "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE'"
         " are mutually exclusive"
     )
     assert not target.exists()
-    text = message(lambda: pools.build("d1", overwrite=True, no_overwrite=False), OperationInvalid)
+    text = message(
+        lambda: poollife.build(pools, "d1", overwrite=True, no_overwrite=False), OperationInvalid
+    )
     assert text.endswith("No source device specified when formatting pool 'd1'")
-    pools.build("d1", overwrite=False, no_overwrite=False)
+    poollife.build(pools, "d1", overwrite=False, no_overwrite=False)
     assert target.stat().st_mode & 0o777 == 0o711
 
 
 def test_start_can_build_first(pools: Pools, tmp_path: Path) -> None:
     pools.define(directory("d1", 1, str(tmp_path / "new")))
-    pools.start("d1", build=True, overwrite=False, no_overwrite=False)
+    poollife.start(pools, "d1", build=True, overwrite=False, no_overwrite=False)
     assert (tmp_path / "new").is_dir()
     assert pools.find("d1").active
 
@@ -255,11 +259,11 @@ def test_start_can_build_first(pools: Pools, tmp_path: Path) -> None:
 def test_s42_delete_removes_an_empty_folder_only(pools: Pools, folder: str) -> None:
     Path(folder, "file").write_text("x")
     pools.define(directory("d1", 1, folder))
-    text = message(lambda: pools.delete("d1"), SystemFailure)
+    text = message(lambda: poollife.delete(pools, "d1"), SystemFailure)
     assert text == f"failed to remove pool '{folder}': Directory not empty"
     assert Path(folder, "file").read_text() == "x"
     os.unlink(os.path.join(folder, "file"))
-    pools.delete("d1")
+    poollife.delete(pools, "d1")
     assert not os.path.exists(folder)
     assert summary(pools) == [("d1", False, True, False)]
 
@@ -267,7 +271,7 @@ def test_s42_delete_removes_an_empty_folder_only(pools: Pools, folder: str) -> N
 def test_s42_delete_of_a_link_to_a_folder(pools: Pools, folder: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     pools.define(directory("d1", 1, str(tmp_path / "link")))
-    message(lambda: pools.delete("d1"), SystemFailure)
+    message(lambda: poollife.delete(pools, "d1"), SystemFailure)
     assert os.path.isdir(folder)
 
 
@@ -284,11 +288,13 @@ def test_undefine_forgets_a_mark_that_the_host_has_made_void(pools: Pools) -> No
 
 def test_s54_a_start_that_fails_leaves_nothing(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/nowhere/at/all"))
-    text = message(lambda: pools.start("d1", **PLAIN), SystemFailure)
+    text = message(lambda: poollife.start(pools, "d1", **PLAIN), SystemFailure)
     assert text == "cannot open directory '/nowhere/at/all': No such file or directory"
     assert summary(pools) == [("d1", False, True, False)]
     assert names_in(pools.store.markers) == set()
-    text = message(lambda: pools.create(directory("t", 2, "/nowhere"), **PLAIN), SystemFailure)
+    text = message(
+        lambda: poollife.create(pools, directory("t", 2, "/nowhere"), **PLAIN), SystemFailure
+    )
     assert names_in(pools.store.markers) == set()
 
 
@@ -310,7 +316,7 @@ def test_s55_a_start_that_is_interrupted_leaves_nothing(
     monkeypatch.setattr(Directory, step, fail)
     pools.define(directory("d1", 1, folder))
     with pytest.raises(type(problem)):
-        pools.start("d1", build=True, overwrite=False, no_overwrite=False)
+        poollife.start(pools, "d1", build=True, overwrite=False, no_overwrite=False)
     assert names_in(pools.store.markers) == set()
     assert done == (["stop"] if step == "state" else [])
     assert not pools.find("d1").active
@@ -320,13 +326,13 @@ def test_s44_a_stop_that_fails_leaves_the_pool_active(
     pools: Pools, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools.define(directory("d1", 1, folder))
-    pools.start("d1", **PLAIN)
+    poollife.start(pools, "d1", **PLAIN)
 
     def busy(self: Directory) -> None:
         raise InternalError("target is busy")
 
     monkeypatch.setattr(Directory, "stop", busy)
-    message(lambda: pools.stop("d1"), InternalError)
+    message(lambda: poollife.stop(pools, "d1"), InternalError)
     assert pools.find("d1").active
 
 
@@ -341,9 +347,9 @@ def test_s13_names_and_uuids(pools: Pools) -> None:
     assert message(lambda: pools.define(directory("d2", 1, "/b")), PoolExists) == (
         f"operation failed: pool 'd1' is already defined with uuid {UUID.format(1)}"
     )
-    assert message(lambda: pools.create(directory("d1", 2, "/b"), **PLAIN), PoolExists) == (
-        f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
-    )
+    assert message(
+        lambda: poollife.create(pools, directory("d1", 2, "/b"), **PLAIN), PoolExists
+    ) == (f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}")
     with pytest.raises(PoolExists) as caught:
         pools.define(directory("d1", 2, "/b"))
     assert caught.value.hint.startswith("to change it: storagectl pool-edit d1, or")
@@ -384,11 +390,11 @@ def test_s13_the_table_of_names_and_uuids(
     for target in targets:
         os.mkdir(target)
     if state == "transient":
-        pools.create(directory("d1", 1, targets[0]), **PLAIN)
+        poollife.create(pools, directory("d1", 1, targets[0]), **PLAIN)
     else:
         pools.define(directory("d1", 1, targets[0]))
         if state == "running":
-            pools.start("d1", **PLAIN)
+            poollife.start(pools, "d1", **PLAIN)
     pools.define(directory("d2", 2, targets[1]))
     before = summary(pools), everything(pools)
     pool = directory(name, number, targets[0] if (name, number) == ("d1", 1) else targets[2])
@@ -399,7 +405,7 @@ def test_s13_the_table_of_names_and_uuids(
         if verb == "define":
             pools.define(pool)
         else:
-            pools.create(pool, **PLAIN)
+            poollife.create(pools, pool, **PLAIN)
 
     if refusal:
         assert message(act, PoolActive if refusal is ACTIVE else PoolExists) == refusal
@@ -514,7 +520,7 @@ def test_types_without_a_backend_are_refused(pools: Pools, kind: str) -> None:
     number = list(POOL_TYPES).index(kind)
     words = f"internal error: missing backend for pool type {number} ({kind})"
     assert message(lambda: pools.define(source(kind)), InternalError) == words
-    assert message(lambda: pools.create(source(kind), **PLAIN), InternalError) == words
+    assert message(lambda: poollife.create(pools, source(kind), **PLAIN), InternalError) == words
     assert summary(pools) == []
 
 
@@ -534,9 +540,9 @@ def test_a_definition_that_was_copied_here_is_listed_and_can_be_undefined(pools:
     pools.define(directory("d1", 2, "/a"))
     assert [entry[:2] for entry in summary(pools)] == [("d1", False), ("x", False)]
     for action in (
-        lambda: pools.start("x", **PLAIN),
-        lambda: pools.build("x", overwrite=False, no_overwrite=False),
-        lambda: pools.delete("x"),
+        lambda: poollife.start(pools, "x", **PLAIN),
+        lambda: poollife.build(pools, "x", overwrite=False, no_overwrite=False),
+        lambda: poollife.delete(pools, "x"),
     ):
         assert "missing backend" in message(action, InternalError)
     assert [entry[:2] for entry in summary(pools)] == [("d1", False), ("x", False)]
@@ -549,7 +555,7 @@ def test_a_type_without_deletion_says_so(
 ) -> None:
     monkeypatch.setattr(Directory, "delete", None)
     pools.define(directory("d1", 1, folder))
-    assert message(lambda: pools.delete("d1"), NoSupport) == (
+    assert message(lambda: poollife.delete(pools, "d1"), NoSupport) == (
         "this function is not supported by the connection driver: pool does not support pool"
         " deletion"
     )
@@ -602,7 +608,7 @@ def test_s48_servers_that_are_gone_are_waited_for_at_the_same_time(
     for number in range(3):
         target = tmp_path / f"nas{number}"
         target.mkdir()
-        pools.create(directory(f"t{number}", number, str(target)), **PLAIN)
+        poollife.create(pools, directory(f"t{number}", number, str(target)), **PLAIN)
         mounts += f"41 29 0:51 / {target} rw - nfs4 h:/x rw\n"
     real = os.statvfs
     asked: list[str] = []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl import host, volumedata
+from storagectl import host, poollife, volumedata
 from storagectl.backends import in_use
 from storagectl.backends.directory import Directory
 from storagectl.errors import (
@@ -65,7 +65,7 @@ class Lab:
             (root / name).mkdir()
             self.pools.define(Pool("dir", name, UUID.format(number), target=str(root / name)))
             if name != "off":
-                self.pools.start(name, build=False, overwrite=False, no_overwrite=False)
+                poollife.start(self.pools, name, build=False, overwrite=False, no_overwrite=False)
 
     def path(self, pool: str, name: str) -> Path:
         return self.root / pool / name
@@ -471,11 +471,11 @@ def test_refusals_of_delete(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert last(lambda: lab.volumes.delete(found, snapshots=True), StorageError) == (
         "unsupported flags (0x2) in function virStorageBackendVolDeleteLocal"
     )
-    lab.pools.stop("one")
+    poollife.stop(lab.pools, "one")
     assert last(lambda: lab.volumes.delete(found, snapshots=False), PoolInactive).endswith(
         "storage pool 'one' is not active"
     )
-    lab.pools.start("one", build=False, overwrite=False, no_overwrite=False)
+    poollife.start(lab.pools, "one", build=False, overwrite=False, no_overwrite=False)
     monkeypatch.setattr(Directory, "delete_volume", None)
     assert last(lambda: lab.volumes.delete(found, snapshots=False), NoSupport).endswith(
         "storage pool does not support vol deletion"
@@ -745,7 +745,7 @@ def test_refusals_of_rename(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.pools.store.readonly = True
     assert last(lambda: rename(lab, "c"), OperationDenied).endswith("virStorageVolRename")
     lab.pools.store.readonly = False
-    lab.pools.stop("one")
+    poollife.stop(lab.pools, "one")
     assert last(lambda: lab.volumes.rename(found, "c"), PoolInactive).endswith(
         "storage pool 'one' is not active"
     )
