@@ -204,7 +204,8 @@ def test_several_commands(ctl: Program, work: Path, images: Path) -> None:
     for name in ("a.img", "b.img"):
         ctl.ok("vol-create-as", "images", name, "1M")
     done = manual.run([block("storagectl 'pool-refresh images")], {}, work, ctl.root)
-    assert done.stdout.count("Capacity:       1.00 MiB") == 2
+    documents = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [each["result"]["volume"]["capacity"] for each in documents] == [MIB, MIB]
 
 
 def test_import(scratch: Scratch, ctl: Program, work: Path) -> None:
