@@ -226,16 +226,7 @@ class Logical(VolumeGroup):
     def delete_volume(self, volume: Volume) -> None:
         devices.settle(self.host)
         found = self._logical_volumes()
-        snapshots = [
-            other.name
-            for other in found
-            if other.kind in lvm.SNAPSHOTS and other.origin == volume.name
-        ]
-        if snapshots:
-            raise OperationInvalid(
-                f"logical volume '{volume.name}' has snapshots, which would be lost:"
-                f" {', '.join(snapshots)}"
-            )
+        require_no_snapshots(volume, snapshots_of(volume, found))
         self._require_unused(volume, found)
         self.host.change(lvm.lvremove(volume.path))
         devices.settle(self.host)
@@ -308,7 +299,10 @@ class Logical(VolumeGroup):
             )
 
     def check_wipe(self, volume: Volume) -> None:
-        """Refuse a volume that has not the room for being written as a whole."""
+        """Refuse a volume that has not the room for being written as a whole.
+
+        Its snapshots keep what is overwritten, and one that is full has lost all.
+        """
         volumes = self._logical_volumes()
         for found in volumes:
             if found.name != volume.name:
@@ -317,6 +311,10 @@ class Logical(VolumeGroup):
                 raise NoSupport(
                     f"logical volume '{volume.path}' is sparse, volume wipe not supported"
                 )
+            snapshots = snapshots_of(volume, volumes)
+            require_no_snapshots(
+                volume, [one for one in snapshots if one.size - one.used < found.size]
+            )
             for pool in volumes:
                 room = pool.size - pool.used
                 if pool.name == found.pool and found.size - found.used > room:
@@ -324,6 +322,19 @@ class Logical(VolumeGroup):
                         f"thin pool '{pool.name}' has {room} bytes left, too few to overwrite"
                         f" all of '{volume.path}'"
                     )
+
+
+def snapshots_of(volume: Volume, found: list[LogicalVolume]) -> list[LogicalVolume]:
+    """Return the snapshots of a volume that are lost without it; thin ones are not."""
+    return [one for one in found if one.kind in lvm.SNAPSHOTS and one.origin == volume.name]
+
+
+def require_no_snapshots(volume: Volume, snapshots: list[LogicalVolume]) -> None:
+    if snapshots:
+        raise OperationInvalid(
+            f"logical volume '{volume.name}' has snapshots, which would be lost:"
+            f" {', '.join(snapshot.name for snapshot in snapshots)}"
+        )
 
 
 def whole_extents(size: int, volume: LogicalVolume) -> int:

@@ -731,6 +731,18 @@ def test_wipe_of_what_has_less_room_than_it_shows() -> None:
     make(volumes())[0].check_wipe(named("two"))
 
 
+def test_s38_wipe_that_would_fill_a_snapshot() -> None:
+    """A snapshot keeps what its origin loses, and is worth nothing when it is full."""
+    origin = "lin.e-ar+1"
+    with pytest.raises(OperationInvalid, match="has snapshots, which would be lost: snap"):
+        make(volumes())[0].check_wipe(named(origin))
+    text = json.loads(printed("lvs-many"))
+    for row in text["report"][0]["lv"]:
+        if row["lv_name"] == "snap":
+            row["lv_size"] = str(16 * MIB)
+    make((lvm.lvs(VG), json.dumps(text), 0))[0].check_wipe(named(origin))
+
+
 def test_layouts_are_those_of_the_own_group() -> None:
     text = printed("pvs-segments", ('"vg_name":"sttest"', f'"vg_name":"{VG}"'))
     logical, host = make((lvm.segments(), text, 0), (lvm.segments(), text, 0))
