@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import devices
 from devices import MiB, run
-from traps import Trap, mapped, swapped
+from traps import Trap, mapped, picture, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,16 +172,18 @@ def test_s34_a_logical_volume_in_use(trap: Trap) -> None:
             with use(path) as who:
                 wiped = who if use is written else BUSY
                 trap.volume_kept("v", (device,), wiped=wiped, deleted=f"'v' is in use: {who}")
+                before = picture((device,))
                 for words, saying in (
                     (("vol-resize", "v", "8M", "p", "--shrink"), f"'v' is in use: {who}"),
                     (("vol-rename", "v", "w", "p"), f"'v' is in use: {who}"),
                     (("pool-destroy", "p"), f"open logical volumes: v ({who}"),
                 ):
-                    trap.refused(*words, lost=(device,), saying=saying)
+                    trap.refused(*words, lost=(device,), saying=saying, before=before)
                 trap.never_built(path, (device,), f"is in use: {who}", ("fs",))
         run("lvcreate", "-y", "-s", "-n", "copy", "-L", "8M", f"{group}/v")
         saying = "'v' has snapshots, which would be lost: copy"
-        trap.refused("vol-delete", "v", "p", lost=(device,), saying=saying)
+        for command in ("vol-delete", "vol-wipe"):
+            trap.refused(command, "v", "p", lost=(device,), saying=saying)
         run("lvremove", "-y", f"{group}/copy")
         trap.ok("pool-destroy", "p")
 

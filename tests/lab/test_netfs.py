@@ -311,6 +311,7 @@ def at_once(shell: LabShell, *lines: tuple[str, ...]) -> None:
 def test_a_server_that_dies(
     shell: LabShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """S48: each command ends within its limit, and other pools answer at once."""
     target = tmp_path / "mnt"
 
     def alone(*words: str) -> subprocess.CompletedProcess[str]:
@@ -371,7 +372,7 @@ def owned(folder: Path, kind: str) -> str:
     return str(path)
 
 
-def test_root_squash(shell: LabShell, tmp_path: Path) -> None:
+def test_s50_root_squash(shell: LabShell, tmp_path: Path) -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(exported("rw,root_squash"))
         # its owners must come this far
@@ -393,7 +394,7 @@ def test_root_squash(shell: LabShell, tmp_path: Path) -> None:
         os.chmod(folder, 0o755)
         shell.ok("pool-start", "p")
 
-        # S50: what may not be deleted is still there, and listed; so is what was not made
+        # what may not be deleted is still there, and listed; so is what was not made
         os.chmod(folder, 0o555)
         open(f"{folder}/kept", "w").close()
         devices.wait_for("a look at the server", lambda: "kept" in shell.volumes("p"))

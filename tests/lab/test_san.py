@@ -186,10 +186,11 @@ def test_iscsi_many_luns(shell: LabShell) -> None:
 
 
 def test_iscsi_target_that_goes_away(shell: LabShell) -> None:
-    """No command waits for a target that is gone, and the pool can be stopped."""
+    """S48: no command waits for a target that is gone, and the pool can be stopped."""
     with clean_target() as target:
         define_iscsi(shell, target)
         shell.ok("pool-start", "p")
+        shell.ok("pool-create-as", "other", "dir", "--target", shell.root)
         tgtd = devices.pids("tgtd")
         for pid in tgtd:
             os.kill(pid, 19)
@@ -201,6 +202,10 @@ def test_iscsi_target_that_goes_away(shell: LabShell) -> None:
             assert list(shell.volumes("p").values()) == [target.by_path(1)]
             assert "unit:0:0:1" in shell.ok("vol-info", "unit:0:0:1", "--pool", "p")
             assert shell.state("p") == "running"
+            listed = shell.ok("-q", "pool-list", "--details").splitlines()
+            assert [line.split()[:2] for line in listed] == [["other", "running"], ["p", "running"]]
+            shell.ok("vol-list", "other")
+            shell.ok("pool-refresh", "other")
             shell.ok("pool-destroy", "p")
             assert time.monotonic() - began < 60
             assert devices.sessions() == []

@@ -282,7 +282,7 @@ def test_disk_full_for_the_definitions(ctl: Program, scratch: Scratch) -> None:
     assert unfinished(ctl.root / "etc/storagectl/storage") == []
 
 
-def test_read_only(ctl: Program, scratch: Scratch) -> None:
+def test_s50_read_only(ctl: Program, scratch: Scratch) -> None:
     target = scratch.mount_new("ext4", "pool", 16 * MIB)
     started(ctl, target)
     ctl.ok("vol-create-as", "p", "one", "1M")

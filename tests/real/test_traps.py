@@ -2,7 +2,7 @@
 
 Every trap is refused in virsh's two lines while nothing changes: definitions, folders, mounts,
 block devices, volume groups, sessions, and the hash of each device.  Those that need LVM, RAID,
-multipath, iSCSI or SCSI disks are in tests/lab/test_traps.py.
+multipath, iSCSI or SCSI disks are in tests/lab: test_held.py and test_traps.py.
 """
 
 from __future__ import annotations
