@@ -47,14 +47,14 @@ class Record:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self._fields
-        state = self.__dict__ = dict(zip(fields, values))  # noqa: B905
+        state = self.__dict__
+        if len(values) < len(fields):
+            state.update(self._defaults)
+        state.update(zip(fields, values))  # noqa: B905
         state.update(named)
-        if len(state) != len(fields):
-            for name, value in self._defaults.items():
-                state.setdefault(name, value)
-            for name, make in self._factories.items():
-                if name not in state:
-                    state[name] = make()
+        for name, make in self._factories.items():
+            if name not in state:
+                state[name] = make()
         if len(state) != len(fields) or len(values) > len(fields):
             wrong = set(fields).symmetric_difference(state)
             raise TypeError(f"{type(self).__name__}: wrong or missing fields {sorted(wrong)}")

@@ -67,6 +67,12 @@ class Volumes:
             return found
         return (self._with_secret(Found(entry, volume)).volume for volume in found)
 
+    def places(self, key: str) -> Iterator[tuple[str, str]]:
+        """Return the names and the paths of the volumes of a running pool, as `each` does."""
+        entry = self.pools.find(key)
+        entry.require_active()
+        return entry.backend.places()
+
     def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:
         """Return the volume of that name in `pool`, or of that key or path in any pool.
 

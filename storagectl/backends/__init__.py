@@ -141,6 +141,10 @@ class Backend:
         """Yield the volumes, in no order; without details only name, key, path and type."""
         raise NotImplementedError
 
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Yield the name and the path of each volume, in no order."""
+        return ((volume.name, volume.path) for volume in self.volumes(details=False))
+
     def volume(self, name: str) -> Volume | None:
         """Return one volume by name, with details, without looking at the others."""
         raise NotImplementedError

@@ -137,16 +137,27 @@ class Directory(Backend):
         return self.host.expects(self.pool.target)
 
     def volumes(self, *, details: bool) -> Iterator[Volume]:
+        with self._entries() as there:
+            found = self._inspected(there) if details else map(self._glance, there)
+            yield from (volume for volume in found if volume is not None)
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        target = self.pool.target
+        with self._entries() as there:
+            yield from ((one.name, f"{target}/{one.name}") for one in there if kind_of(one))
+
+    @contextlib.contextmanager
+    def _entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Give what is in the folder and can be a volume by its name."""
         if self._is_new():
+            yield iter(())
             return
         self._require_answer()
         target = self.pool.target
         with system_errors(f"cannot open directory '{target}'"):
             entries = os.scandir(target)
         with entries, system_errors(f"cannot read directory '{target}'"):
-            there = (entry for entry in entries if listed(entry.name))
-            found = self._inspected(there) if details else map(self._glance, there)
-            yield from (volume for volume in found if volume is not None)
+            yield (entry for entry in entries if listed(entry.name))
 
     def _inspected(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[Volume | None]:
         from storagectl.backends.images import inspect_in_thread
@@ -157,19 +168,9 @@ class Directory(Backend):
 
     def _glance(self, entry: os.DirEntry[str]) -> Volume | None:
         """Return a volume's name, path and type without opening it."""
-        try:
-            if entry.is_file():
-                kind = "file"
-            elif entry.is_dir():
-                kind = "dir"
-            elif stat.S_ISBLK(entry.stat().st_mode):
-                kind = "block"
-            else:
-                return None
-        except OSError:
-            return None
+        kind = kind_of(entry)
         path = f"{self.pool.target}/{entry.name}"
-        return Volume(entry.name, path, path, kind)
+        return Volume(entry.name, path, path, kind) if kind else None
 
     def volume(self, name: str) -> Volume | None:
         if "/" in name or name in ("", ".", "..") or not listed(name) or self._is_new():
@@ -245,6 +246,18 @@ class Directory(Backend):
         path = files.free_path(self.pool.target, volume.replace(name=name))
         with files.unused(self.host, volume):
             self.host.rename(volume.path, path)
+
+
+def kind_of(entry: os.DirEntry[str]) -> str:
+    """Return the type of the volume that a file is, "" for what is none."""
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "dir"
+        return "block" if stat.S_ISBLK(entry.stat().st_mode) else ""
+    except OSError:
+        return ""
 
 
 def listed(name: str) -> bool:

@@ -11,7 +11,7 @@ from storagectl.commands.list_options import list_options, shape_of
 from storagectl.commands.session import exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from storagectl.commands.session import Session
     from storagectl.model import Volume
@@ -34,27 +34,28 @@ def volume_options(words: str) -> Callable[[Any], Any]:
 def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> None:
     exclusive(details=details, format=given["format"] is not None)
     shape = shape_of(session, "volumes", given)
-    found: Iterable[Volume] | None
-    if shape is None:
-        found = session.volumes.each(pool, details=details)
-    else:
+    size = str if given["bytes"] else output.size
+
+    def row(volume: Volume) -> tuple[str, ...]:
+        if not details:
+            return volume.name, volume.path
+        sizes = size(volume.capacity), size(volume.allocation)
+        return volume.name, volume.path, volume.type, *sizes
+
+    if shape is not None:
         known = session.volumes.all(pool, details=details or shape.full)
         entry = session.pools.find(pool)
-        found = shape.show((session.facts.of_volume(v, entry), v) for v in known)
-        if found is None:
+        left = shape.show((session.facts.of_volume(v, entry), v) for v in known)
+        if left is None:
             return
-    # Of a million volumes no more is kept than is shown.
-    header: tuple[str, ...] = ("Name", "Path")
-    rows: list[tuple[str, ...]]
-    if details:
-        size = str if given["bytes"] else output.size
-        header += ("Type", "Capacity", "Allocation")
-        rows = [(v.name, v.path, v.type, size(v.capacity), size(v.allocation)) for v in found]
+        rows = list(map(row, left))
     else:
-        rows = [(v.name, v.path) for v in found]
-    if shape is None:
-        rows.sort(key=itemgetter(0))
+        # Of a million volumes no more is kept than is shown.
+        volumes = session.volumes
+        shown = map(row, volumes.each(pool, details=True)) if details else volumes.places(pool)
+        rows = sorted(shown, key=itemgetter(0))
         rows.sort(key=lambda row: row[0].lower())
+    header = ("Name", "Path", *(("Type", "Capacity", "Allocation") if details else ()))
     for part in output.table_parts(header, rows, quiet=session.quiet or given["no_header"]):
         output.write(part)
 

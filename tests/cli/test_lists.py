@@ -277,5 +277,5 @@ def test_cheap_columns_need_no_look_at_the_volumes(
     run(root, "vol-list", "d", "--format", "name,path")
     run(root, "vol-list", "d", "--format", "name", "--sort", "capacity")
     run(root, "vol-list", "d", "--filter", "mode=0600")
-    run(root, "vol-list", "d")
-    assert asked == [False, True, True, False]
+    run(root, "vol-list", "d")  # which needs no more than the names
+    assert asked == [False, True, True]
