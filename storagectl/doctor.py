@@ -119,7 +119,7 @@ def _read(store: Store, name: str) -> tuple[Pool | None, Pool | None, list[Troub
             found.append(store.read(folder, name))
         except Unusable as error:
             found.append(None)
-            troubles.append(_of_document(store, name, error))
+            troubles.append(_of_document(store, error))
         except StorageError as error:
             found.append(None)
             path = os.path.join(folder, name + SUFFIX)
@@ -128,7 +128,7 @@ def _read(store: Store, name: str) -> tuple[Pool | None, Pool | None, list[Troub
     return found[0], found[1], troubles
 
 
-def _of_document(store: Store, name: str, error: Unusable) -> Trouble:
+def _of_document(store: Store, error: Unusable) -> Trouble:
     """Tell of a file that is no definition; one that nobody has written by hand can go."""
     path, why = error.path, words(error)
     if os.path.dirname(path) == store.markers:

@@ -205,7 +205,7 @@ class Collector:
     def add(self, root: Node, pool: str | None) -> None:
         """Add all pools and volumes below a root; one that is wrong does not hide the next."""
         for node in (*root.findall("pool"), *root.findall("pools/pool")):
-            self.trying(node, lambda node: self.add_pool(node))
+            self.trying(node, self.add_pool)
         for node in (*root.findall("volume"), *root.findall("volumes/volume")):
             self.trying(node, lambda node: self.add_volume(node, pool))
 
