@@ -36,6 +36,7 @@ from storagectl.host.files import (
     open_file,
     system_errors,
 )
+from storagectl.host.ordered import is_ordered
 from storagectl.model import BackingStore, Encryption, Permissions, Volume
 from storagectl.tools import qemu_img
 
@@ -87,8 +88,9 @@ def create(
         with staged_file(host, volume, path, as_owner) as staged, host.open_staged(staged) as fd:
             size_raw(host, volume, path, fd)
             reserve(host, path, fd, min(volume.allocation, volume.capacity))
-            with system_errors(f"cannot sync data to file '{path}'"):
-                host.sync(fd)
+            if not is_ordered(fd, host.mounts()):
+                with system_errors(f"cannot sync data to file '{path}'"):
+                    host.sync(fd)
     else:
         volume = volume.replace(type="file")
         with key_file(host, volume, passphrase_of) as key:

@@ -223,11 +223,31 @@ STEPS = [
 PROBLEMS = [KeyboardInterrupt(), SystemExit(143), FULL, OSError(errno.EIO, "Input/output error")]
 
 
+@pytest.mark.parametrize(
+    ("ordered", "kinds"), [(False, [stat.S_IFREG, stat.S_IFDIR]), (True, [stat.S_IFDIR])]
+)
+def test_a_volume_without_data_is_synced_with_its_name_where_that_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool, kinds: list[int]
+) -> None:
+    synced = []
+    monkeypatch.setattr(files, "is_ordered", lambda *_: ordered)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_IFMT(os.fstat(fd).st_mode)))
+    volume = Volume("a", format="raw", capacity=MIB, allocation=MIB)
+    backend(tmp_path).create_volume(volume, metadata=False)
+    assert synced == kinds
+
+
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
 @pytest.mark.parametrize("problem", PROBLEMS, ids=["int", "term", "full", "io"])
 def test_s53_s54_s55_create_leaves_nothing_at_any_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, problem: BaseException
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: Any,
+    problem: BaseException,
+    ordered: bool,
 ) -> None:
+    monkeypatch.setattr(files, "is_ordered", lambda *_: ordered)
     volume = Volume("a", format="raw", capacity=MIB, allocation=MIB)
     volume.permissions.mode = 0o640
     with monkeypatch.context() as patch:

@@ -318,14 +318,13 @@ def test_s22_what_stands_there_unseen_is_never_replaced(lab: Lab, kind: str) -> 
 
 def test_s57_the_race_that_another_process_wins(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lab.path("one", "a")
-    fsync = os.fsync
+    ftruncate = os.ftruncate
 
-    def other_first(fd: int) -> None:
-        if not path.exists():
-            path.write_bytes(b"first")
-        fsync(fd)
+    def other_first(fd: int, size: int) -> None:
+        path.write_bytes(b"first")
+        ftruncate(fd, size)
 
-    monkeypatch.setattr(os, "fsync", other_first)
+    monkeypatch.setattr(os, "ftruncate", other_first)
     text = last(lambda: lab.volumes.create("one", lab.raw("a"), metadata=False), OperationInvalid)
     assert text == f"Requested operation is not valid: volume target path '{path}' already exists"
     assert path.read_bytes() == b"first"
