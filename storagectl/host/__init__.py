@@ -165,7 +165,7 @@ class Host:
         self.tool_path = tool_path
         self.questions: dict[str, Question] = {}
         self.mounts_asked = ""
-        self.foreseen: set[str] = set()
+        self.foreseen: Iterable[str] = ()
         # folders, and when each was swept, by time.monotonic()
         self.swept: dict[str, float] = {}
         self.inherited: set[int] = set()
@@ -404,8 +404,11 @@ class Host:
         return process.returncode, stdout, stderr
 
     def asks_together(self, paths: Iterable[str]) -> None:
-        """Foresee that `responds` is asked about these paths: with the first one all are."""
-        self.foreseen.update(paths)
+        """Foresee that `responds` is asked about these paths: with the first one all are.
+
+        They are not looked at before that.
+        """
+        self.foreseen = paths
 
     def responds(self, path: str) -> bool:
         """Tell whether the file system at a path answers within ANSWER_WAIT_S.
@@ -426,7 +429,7 @@ class Host:
         for place in {path, *self.foreseen}:
             if place not in self.questions:
                 self.questions[place] = Question(partial(os.statvfs, place), limit)
-        self.foreseen.clear()
+        self.foreseen = ()
         answers = self.questions[path].is_answered()
         if answers:
             del self.questions[path]
