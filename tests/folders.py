@@ -9,7 +9,7 @@ import pytest
 from fakehost import FakeHost
 
 from storagectl import poollife
-from storagectl.model import Pool, Volume
+from storagectl.model import Pool, Source, Volume
 from storagectl.pools import Pools
 from storagectl.store import Store
 from storagectl.volumes import Found, Volumes
@@ -66,3 +66,15 @@ def lines(action: Callable[[], Any], kind: type[StorageError]) -> list[str]:
 
 def last(action: Callable[[], Any], kind: type[StorageError]) -> str:
     return lines(action, kind)[-1]
+
+
+def directory(name: str, number: int, target: str) -> Pool:
+    return Pool("dir", name, UUID.format(number), target=target)
+
+
+def source(kind: str, **parts: Any) -> Pool:
+    return Pool(kind, "x", UUID.format(1), source=Source(**parts), target="/dev")
+
+
+def summary(pools: Pools) -> list[tuple[str, bool, bool, bool]]:
+    return [(e.name, e.active, e.persistent, e.autostart) for e in pools.all()]

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from folders import Lab
 
+from storagectl.host import Host
+from storagectl.pools import Pools
+from storagectl.store import Store
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,3 +18,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Pools:
+    host = Host()
+    return Pools(Store(host, str(tmp_path / "state")), host)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakehost import FakeHost
+from folders import UUID, directory, last, source, summary
 
 from storagectl import doctor, poollife, status
 from storagectl.backends.directory import Directory
@@ -19,32 +20,22 @@ from storagectl.errors import (
     OperationFailed,
     OperationInvalid,
     PoolActive,
-    PoolExists,
     PoolInactive,
     PoolNotFound,
-    SourceConflict,
     StorageError,
     SystemFailure,
     ToolTimeout,
 )
-from storagectl.host import Host
-from storagectl.model import Adapter, Device, Pool, Source
+from storagectl.model import Adapter, Device, Source
 from storagectl.model import Host as Server
 from storagectl.pools import Pools
 from storagectl.pooltypes import POOL_TYPES
-from storagectl.store import Store, names_in
+from storagectl.store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UUID = "11111111-1111-4111-8111-{:012x}"
 PLAIN = {"build": False, "overwrite": False, "no_overwrite": False}
-
-
-@pytest.fixture
-def pools(tmp_path: Path) -> Pools:
-    host = Host()
-    return Pools(Store(host, str(tmp_path / "state")), host)
 
 
 @pytest.fixture
@@ -52,21 +43,6 @@ def folder(tmp_path: Path) -> str:
     path = tmp_path / "folder"
     path.mkdir()
     return str(path)
-
-
-def directory(name: str, number: int, target: str) -> Pool:
-    return Pool("dir", name, UUID.format(number), target=target)
-
-
-def message(action: Callable[[], Any], kind: type[StorageError]) -> str:
-    with pytest.raises(kind) as caught:
-        action()
-    assert type(caught.value) is kind
-    return caught.value.lines()[-1]
-
-
-def summary(pools: Pools) -> list[tuple[str, bool, bool, bool]]:
-    return [(e.name, e.active, e.persistent, e.autostart) for e in pools.all()]
 
 
 # Life
@@ -90,11 +66,11 @@ def test_the_life_of_a_persistent_pool(pools: Pools, folder: str) -> None:
 def test_a_transient_pool_is_gone_when_it_stops(pools: Pools, folder: str) -> None:
     poollife.create(pools, directory("t", 1, folder), **PLAIN)
     assert summary(pools) == [("t", True, False, False)]
-    text = message(lambda: pools.set_autostart("t", True), InternalError)
+    text = last(lambda: pools.set_autostart("t", True), InternalError)
     assert text == "internal error: pool has no config file"
     poollife.stop(pools, "t")
     assert summary(pools) == []
-    message(lambda: pools.find("t"), PoolNotFound)
+    last(lambda: pools.find("t"), PoolNotFound)
 
 
 def test_defining_a_transient_pool_makes_it_persistent(pools: Pools, folder: str) -> None:
@@ -208,8 +184,8 @@ def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
         (lambda: poollife.delete(pools, "d1"), "still active"),
         (lambda: pools.undefine("d1"), "still active"),
     ):
-        assert message(action, PoolActive) == f"{prefix} {state}"
-    assert message(
+        assert last(action, PoolActive) == f"{prefix} {state}"
+    assert last(
         lambda: poollife.create(pools, directory("d1", 1, folder), **PLAIN), PoolActive
     ) == ("Requested operation is not valid: pool is already active as 'd1'")
     assert summary(pools) == before
@@ -218,22 +194,22 @@ def test_refusals_of_an_active_pool(pools: Pools, folder: str) -> None:
 def test_refusals_of_an_inactive_pool(pools: Pools, folder: str) -> None:
     pools.define(directory("d1", 1, folder))
     words = "Requested operation is not valid: storage pool 'd1' is not active"
-    assert message(lambda: poollife.stop(pools, "d1"), PoolInactive) == words
-    assert message(lambda: pools.refresh("d1"), PoolInactive) == words
-    assert message(pools.find("d1").require_active, PoolInactive) == words
+    assert last(lambda: poollife.stop(pools, "d1"), PoolInactive) == words
+    assert last(lambda: pools.refresh("d1"), PoolInactive) == words
+    assert last(pools.find("d1").require_active, PoolInactive) == words
     assert pools.find("d1").state() is None
 
 
 def test_a_transient_pool_cannot_be_undefined(pools: Pools, folder: str) -> None:
     poollife.create(pools, directory("t", 1, folder), **PLAIN)
-    text = message(lambda: pools.undefine("t"), PoolActive)
+    text = last(lambda: pools.undefine("t"), PoolActive)
     assert text.endswith("storage pool 't' is still active")
 
 
 def test_build_flags(pools: Pools, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "folder"
     pools.define(directory("d1", 1, str(target)))
-    text = message(
+    text = last(
         lambda: poollife.build(pools, "d1", overwrite=True, no_overwrite=True), StorageError
     )
     assert text == (
@@ -241,7 +217,7 @@ def test_build_flags(pools: Pools, tmp_path: Path) -> None:
         " are mutually exclusive"
     )
     assert not target.exists()
-    text = message(
+    text = last(
         lambda: poollife.build(pools, "d1", overwrite=True, no_overwrite=False), OperationInvalid
     )
     assert text.endswith("No source device specified when formatting pool 'd1'")
@@ -259,7 +235,7 @@ def test_start_can_build_first(pools: Pools, tmp_path: Path) -> None:
 def test_s42_delete_removes_an_empty_folder_only(pools: Pools, folder: str) -> None:
     Path(folder, "file").write_text("x")
     pools.define(directory("d1", 1, folder))
-    text = message(lambda: poollife.delete(pools, "d1"), SystemFailure)
+    text = last(lambda: poollife.delete(pools, "d1"), SystemFailure)
     assert text == f"failed to remove pool '{folder}': Directory not empty"
     assert Path(folder, "file").read_text() == "x"
     os.unlink(os.path.join(folder, "file"))
@@ -271,7 +247,7 @@ def test_s42_delete_removes_an_empty_folder_only(pools: Pools, folder: str) -> N
 def test_s42_delete_of_a_link_to_a_folder(pools: Pools, folder: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     pools.define(directory("d1", 1, str(tmp_path / "link")))
-    message(lambda: poollife.delete(pools, "d1"), SystemFailure)
+    last(lambda: poollife.delete(pools, "d1"), SystemFailure)
     assert os.path.isdir(folder)
 
 
@@ -288,11 +264,11 @@ def test_undefine_forgets_a_mark_that_the_host_has_made_void(pools: Pools) -> No
 
 def test_s54_a_start_that_fails_leaves_nothing(pools: Pools) -> None:
     pools.define(directory("d1", 1, "/nowhere/at/all"))
-    text = message(lambda: poollife.start(pools, "d1", **PLAIN), SystemFailure)
+    text = last(lambda: poollife.start(pools, "d1", **PLAIN), SystemFailure)
     assert text == "cannot open directory '/nowhere/at/all': No such file or directory"
     assert summary(pools) == [("d1", False, True, False)]
     assert names_in(pools.store.markers) == set()
-    text = message(
+    text = last(
         lambda: poollife.create(pools, directory("t", 2, "/nowhere"), **PLAIN), SystemFailure
     )
     assert names_in(pools.store.markers) == set()
@@ -332,182 +308,8 @@ def test_s44_a_stop_that_fails_leaves_the_pool_active(
         raise InternalError("target is busy")
 
     monkeypatch.setattr(Directory, "stop", busy)
-    message(lambda: poollife.stop(pools, "d1"), InternalError)
+    last(lambda: poollife.stop(pools, "d1"), InternalError)
     assert pools.find("d1").active
-
-
-# What two pools may not share
-
-
-def test_s13_names_and_uuids(pools: Pools) -> None:
-    pools.define(directory("d1", 1, "/a"))
-    assert message(lambda: pools.define(directory("d1", 2, "/b")), PoolExists) == (
-        f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}"
-    )
-    assert message(lambda: pools.define(directory("d2", 1, "/b")), PoolExists) == (
-        f"operation failed: pool 'd1' is already defined with uuid {UUID.format(1)}"
-    )
-    assert message(
-        lambda: poollife.create(pools, directory("d1", 2, "/b"), **PLAIN), PoolExists
-    ) == (f"operation failed: pool 'd1' already exists with uuid {UUID.format(1)}")
-    with pytest.raises(PoolExists) as caught:
-        pools.define(directory("d1", 2, "/b"))
-    assert caught.value.hint.startswith("to change it: storagectl pool-edit d1, or")
-    assert f"<uuid>{UUID.format(1)}</uuid>" in caught.value.hint
-    with pytest.raises(PoolExists) as caught:
-        pools.define(directory("d2", 1, "/b"))
-    assert "without its <uuid>" in caught.value.hint
-    pools.define(directory("d1", 1, "/c"))
-    assert [entry.pool.target for entry in pools.all()] == ["/c"]
-
-
-EXISTS = "operation failed: pool 'd1' already exists with uuid {}"
-DEFINED = "operation failed: pool '{}' is already defined with uuid {}"
-ACTIVE = "Requested operation is not valid: pool is already active as 'd1'"
-
-
-@pytest.mark.parametrize("verb", ["define", "create"])
-@pytest.mark.parametrize("state", ["inactive", "running", "transient"])
-@pytest.mark.parametrize(
-    ("name", "number", "refusal"),
-    [
-        ("d1", 1, None),
-        ("d1", 3, EXISTS.format(UUID.format(1))),
-        ("d3", 1, DEFINED.format("d1", UUID.format(1))),
-        ("d3", 3, None),
-        ("d1", 2, DEFINED.format("d2", UUID.format(2))),
-        ("d2", 1, DEFINED.format("d1", UUID.format(1))),
-    ],
-)
-def test_s13_the_table_of_names_and_uuids(
-    pools: Pools, tmp_path: Path, verb: str, state: str, name: str, number: int, refusal: str | None
-) -> None:
-    """Beside d1, in three states, and d2: what has one's name or UUID is that pool or refused.
-
-    Source: libvirt-tck scripts/storage/080, 081 and 082; libvirt 9.0.0 src/conf/virstorageobj.c.
-    """
-    targets = [str(tmp_path / str(index)) for index in (1, 2, 3)]
-    for target in targets:
-        os.mkdir(target)
-    if state == "transient":
-        poollife.create(pools, directory("d1", 1, targets[0]), **PLAIN)
-    else:
-        pools.define(directory("d1", 1, targets[0]))
-        if state == "running":
-            poollife.start(pools, "d1", **PLAIN)
-    pools.define(directory("d2", 2, targets[1]))
-    before = summary(pools), everything(pools)
-    pool = directory(name, number, targets[0] if (name, number) == ("d1", 1) else targets[2])
-    if verb == "create" and (name, number) == ("d1", 1) and state != "inactive":
-        refusal = ACTIVE
-
-    def act() -> None:
-        if verb == "define":
-            pools.define(pool)
-        else:
-            poollife.create(pools, pool, **PLAIN)
-
-    if refusal:
-        assert message(act, PoolActive if refusal is ACTIVE else PoolExists) == refusal
-        assert (summary(pools), everything(pools)) == before
-        return
-    act()
-    found = {entry.name: entry for entry in pools.all()}
-    assert found.keys() == {"d1", "d2", name}
-    was_active = name == "d1" and state != "inactive"
-    assert found[name].active == (was_active or verb == "create")
-    assert found[name].persistent == (verb == "define" or name == "d1")
-
-
-def everything(pools: Pools) -> dict[str, bytes]:
-    """Return the content of all definitions, of those of running pools too."""
-    folder = Path(pools.store.definition_path("x")).parents[3]
-    return {str(path): path.read_bytes() for path in folder.rglob("*.xml")}
-
-
-def test_the_source_is_looked_at_before_name_and_uuid(pools: Pools) -> None:
-    pools.define(directory("d1", 1, "/a"))
-    assert message(lambda: pools.define(directory("d2", 1, "/a")), SourceConflict) == (
-        "operation failed: Storage source conflict with pool: 'd1'"
-    )
-
-
-def test_a_refused_definition_changes_nothing(pools: Pools) -> None:
-    pools.define(directory("d1", 1, "/a"))
-    pools.define(directory("d2", 2, "/b"))
-    before = Path(pools.store.definition_path("d2")).read_bytes()
-    message(lambda: pools.define(directory("d2", 2, "/a")), SourceConflict)
-    message(lambda: pools.define(directory("d3", 3, "/a")), SourceConflict)
-    assert Path(pools.store.definition_path("d2")).read_bytes() == before
-    assert [entry.name for entry in pools.all()] == ["d1", "d2"]
-
-
-def source(kind: str, **parts: Any) -> Pool:
-    return Pool(kind, "x", UUID.format(1), source=Source(**parts), target="/dev")
-
-
-A, B, C = Device("/dev/a"), Device("/dev/b"), Device("/dev/c")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "conflict"),
-    [
-        (source("fs", devices=[A]), source("fs", devices=[A]), True),
-        (source("fs", devices=[A]), source("fs", devices=[B]), False),
-        (source("fs", devices=[A]), source("disk", devices=[A]), True),
-        (source("logical", devices=[A, B]), source("disk", devices=[B]), True),
-        (source("logical", devices=[A, B]), source("logical", devices=[C]), False),
-        (source("logical"), source("logical"), False),
-        (directory("a", 1, "/dev/a"), source("fs", devices=[A]), False),
-        (directory("a", 1, "/x"), directory("b", 2, "/x"), True),
-        (directory("a", 1, "/x"), directory("b", 2, "/x/y"), False),
-        (
-            source("netfs", hosts=[Server("h")], dir="/e"),
-            source("netfs", hosts=[Server("h")], dir="/e"),
-            True,
-        ),
-        (
-            source("netfs", hosts=[Server("h")], dir="/e"),
-            source("netfs", hosts=[Server("h")], dir="/f"),
-            False,
-        ),
-        (
-            source("netfs", hosts=[Server("h")], dir="/e"),
-            source("netfs", hosts=[Server("g")], dir="/e"),
-            False,
-        ),
-        (
-            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
-            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
-            True,
-        ),
-        (
-            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i1"),
-            source("iscsi", hosts=[Server("h")], devices=[Device("iqn.x")], initiator="i2"),
-            False,
-        ),
-        (
-            source("scsi", adapter=Adapter("scsi_host", name="host1")),
-            source("scsi", adapter=Adapter("scsi_host", name="host1")),
-            True,
-        ),
-        (
-            source("scsi", adapter=Adapter("scsi_host", name="host1")),
-            source("scsi", adapter=Adapter("scsi_host", name="host2")),
-            False,
-        ),
-        (source("mpath"), source("mpath"), True),
-        (source("mpath"), source("fs", devices=[A]), False),
-    ],
-)
-def test_conflict_matrix(pools: Pools, one: Pool, other: Pool, conflict: bool) -> None:
-    pools.define(one.replace(name="one"))
-    again = other.replace(name="other", uuid=UUID.format(2))
-    if conflict:
-        words = message(lambda: pools.define(again), SourceConflict)
-        assert words == "operation failed: Storage source conflict with pool: 'one'"
-    else:
-        pools.define(again)
 
 
 # Types that we do not serve
@@ -519,8 +321,8 @@ UNSERVED = [name for name, row in POOL_TYPES.items() if row.module is None]
 def test_types_without_a_backend_are_refused(pools: Pools, kind: str) -> None:
     number = list(POOL_TYPES).index(kind)
     words = f"internal error: missing backend for pool type {number} ({kind})"
-    assert message(lambda: pools.define(source(kind)), InternalError) == words
-    assert message(lambda: poollife.create(pools, source(kind), **PLAIN), InternalError) == words
+    assert last(lambda: pools.define(source(kind)), InternalError) == words
+    assert last(lambda: poollife.create(pools, source(kind), **PLAIN), InternalError) == words
     assert summary(pools) == []
 
 
@@ -544,7 +346,7 @@ def test_a_definition_that_was_copied_here_is_listed_and_can_be_undefined(pools:
         lambda: poollife.build(pools, "x", overwrite=False, no_overwrite=False),
         lambda: poollife.delete(pools, "x"),
     ):
-        assert "missing backend" in message(action, InternalError)
+        assert "missing backend" in last(action, InternalError)
     assert [entry[:2] for entry in summary(pools)] == [("d1", False), ("x", False)]
     pools.undefine("x")
     assert [entry[:2] for entry in summary(pools)] == [("d1", False)]
@@ -555,7 +357,7 @@ def test_a_type_without_deletion_says_so(
 ) -> None:
     monkeypatch.setattr(Directory, "delete", None)
     pools.define(directory("d1", 1, folder))
-    assert message(lambda: poollife.delete(pools, "d1"), NoSupport) == (
+    assert last(lambda: poollife.delete(pools, "d1"), NoSupport) == (
         "this function is not supported by the connection driver: pool does not support pool"
         " deletion"
     )
