@@ -170,7 +170,7 @@ def parsed(data: bytes) -> dict[str, object]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigFileError(f"line {line} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or of a number with too many digits
         raise ConfigFileError(str(error)) from error
     except RecursionError as error:
         raise ConfigFileError("nested too deeply") from error

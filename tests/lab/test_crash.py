@@ -194,7 +194,8 @@ def test_s51_killed_in_the_lab(kind: str, tmp_path: Path) -> None:
                 pool.begin(before)
                 killed = crashing.run(pool.root, *words, kill_before=number)
                 with tally.trying(f"{text} before {number} {usual.changes[number]}"):
-                    assert killed.status == -9, killed
+                    # in how many pieces data is copied is the kernel's choice
+                    assert killed.status == -9 or len(killed.changes) <= number, killed
                     pool.check(words)
         if pool.made.new and kind in ("logical", "disk"):
             pool.run("vol-delete", pool.made.new, "p")
