@@ -36,6 +36,8 @@ START_UP = (
     "starting Python and importing click, which is all of it but a few milliseconds:"
     " virsh asks a process that has run for long"
 )
+OF_NAMES = "what each name takes in the table"
+OF_IMAGES = "stat, open, read and close of each image"
 
 
 class Commands:
@@ -115,7 +117,8 @@ class Commands:
             {n: way._replace(prepare=empty) for n, way in self.both("-q", given=lines).items()},
             {"virsh": 0.3},
             right=lambda name, output: len(list(new.iterdir())) == count,
-            floor="the file system: each volume is synced to the disk before it gets its name",
+            floor="the file system: each volume lasts before the next is made, by a sync of its"
+            " folder, and another of the file where no journal keeps the order",
             long=True,
         )  # fmt: skip
         empty()
@@ -129,12 +132,12 @@ class Commands:
         yield Figure(
             "big", f"vol-list of {count} qcow2", self.both("vol-list big") | listed,
             {"virsh": 0.05}, right=there, long=True,
-            floor="starting Python, and what each name takes in the table",
+            floor=f"starting Python, and {OF_NAMES}",
         )  # fmt: skip
         yield Figure(
             "big", f"vol-list --details of {count} qcow2",
             self.both("vol-list big --details") | listed, {"virsh": 0.1}, right=there,
-            floor="stat, open, read and close of each image", long=True,
+            floor=OF_IMAGES, long=True,
         )  # fmt: skip
         yield Figure(
             "big", f"pool-refresh and pool-info, {count} qcow2",
@@ -169,7 +172,7 @@ class Commands:
                     OURS: Way([[*ours, *words.split(), "huge"]]),
                     tenth: Way([[*ours, *words.split(), "tenth"]]),
                 },
-                {tenth: 11.0}, limit_mib=200,
+                {tenth: 11.0}, limit_mib=200, floor=OF_IMAGES if options else OF_NAMES,
                 right=lambda name, output: output.count("\n") > count // 10, long=True,
             )  # fmt: skip
         for name in ("tenth", "huge"):
@@ -179,6 +182,7 @@ class Commands:
             yield Figure(
                 "huge", f"vol-list of {self.sizes.million} names",
                 {OURS: Way([[*ours, "vol-list", "million"]])}, limit_mib=400, long=True,
+                floor=OF_NAMES,
                 right=lambda name, output: output.count("\n") > self.sizes.million,
             )  # fmt: skip
 
@@ -267,4 +271,5 @@ class Commands:
                 alone: Way([[sys.executable, words[0], "--one-by-one", *words[1:]]]),
             },
             {alone: 0.2}, right=lambda name, output: f"v{count - 1:05}" in output, long=True,
+            floor="waiting for the storage",
         )  # fmt: skip

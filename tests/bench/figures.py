@@ -74,6 +74,10 @@ class Figure:
     peaks_kib: dict[str, int] = field(default_factory=dict)
     instructions: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        is_judged = bool(self.goals or self.limit_s or self.limit_mib)
+        assert bool(self.floor) >= is_judged, f"{self.what}: where does the time go?"
+
     def measure(self, rounds: int, *, counting: bool) -> None:
         """Run every way in turn, once to see that each does the work and to warm up."""
         for name, way in self.ways.items():
