@@ -48,8 +48,10 @@ class Record:
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self._fields
         state = self.__dict__
-        if len(values) < len(fields):
-            state.update(self._defaults)
+        if len(values) == len(fields) and not named:
+            state.update(zip(fields, values, strict=True))
+            return
+        state.update(self._defaults)
         state.update(zip(fields, values))  # noqa: B905
         state.update(named)
         for name, make in self._factories.items():

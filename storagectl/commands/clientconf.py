@@ -69,7 +69,9 @@ def resolved(given: Settings, name: str) -> str:
 
     Source: libvirt 9.0.0 virConnectOpenFindURIAliasMatch.
     """
-    entries = given.get("uri_aliases", [])
+    if "uri_aliases" not in given:
+        return name
+    entries = given["uri_aliases"]
     wrong = f"{path()}: expected a string list for 'uri_aliases' parameter"
     if not isinstance(entries, list):
         raise InternalError(wrong)
