@@ -9,7 +9,7 @@ from storagectl.host.files import has_flag
 
 # Source: linux/fs.h, FS_EXTENT_FL.
 EXTENTS = 0x00080000
-NO_JOURNAL = "<none>"
+NO_JOURNAL = b"<none>"
 
 
 def is_ordered(fd: int, mounts: str) -> bool:
@@ -48,7 +48,7 @@ def has_journal(device: str) -> bool:
     """
     try:
         name = os.path.basename(os.readlink(f"/sys/dev/block/{device}"))
-        with open(f"/sys/fs/ext4/{name}/journal_task", encoding="ascii") as stream:
+        with open(f"/sys/fs/ext4/{name}/journal_task", "rb") as stream:
             return stream.read().strip() != NO_JOURNAL
     except OSError:
         return False
