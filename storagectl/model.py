@@ -181,7 +181,8 @@ class Volume(Record):
     none.  `features` is None when the format has no feature list at all.  `data_files`
     are where an image says that its data is, if not in itself.  `allocation_given` is
     False in a definition that leaves the allocation to the capacity, `keeps_backing` True
-    in that of a copy which is to have the backing store of its source.
+    in that of a copy which is to have the backing store of its source.  `looks` are the states
+    of the files of an image when what it leads to was looked at: see `images.look`.
     """
 
     name: str
@@ -204,3 +205,4 @@ class Volume(Record):
     extents: list[SourceExtent] = field(default_factory=list)
     allocation_given: bool = True
     keeps_backing: bool = False
+    looks: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...] = ()

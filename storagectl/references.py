@@ -39,22 +39,31 @@ def require_unreferenced(volumes: Volumes, found: Found) -> None:
 
 
 def require_known(volumes: Volumes, volume: Volume, *, allowed: bool) -> None:
-    """Refuse to let qemu-img open a volume that leads to files nobody has named."""
+    """Refuse to let qemu-img open a volume that leads to files nobody has named.
+
+    The volume has `looks` then, for the backend to see whether that is so still.
+    """
     if not is_raw(volume):
-        require_known_files(volumes, volume.name, volume.path, allowed=allowed)
+        looks = require_known_files(volumes, volume.name, volume.path, allowed=allowed)
+        volume.looks = tuple(looks)
 
 
-def require_known_files(volumes: Volumes, name: str, path: str, *, allowed: bool) -> None:
+def require_known_files(
+    volumes: Volumes, name: str, path: str, *, allowed: bool
+) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
     """Refuse an image whose header leads to a file that is no volume of a running pool.
 
     Who fills an image says what its header is: qemu-img would read or change that file.
     Each image is taken for what its first bytes say, for so does qemu-img where a header
     does not name the format of the next.  With `allowed` only a circle is refused.  `name`
     is that of the volume that is asked for.
+
+    Returns: `images.look` of each file.
     Source: CVE-2015-5163, CVE-2024-32498 and CVE-2022-47951 of OpenStack.
     """
-    from storagectl.backends.images import inspect
+    from storagectl.backends.images import inspect, look
 
+    looks = []
     checked: set[str] = set()
 
     def follow(path: str, above: frozenset[str]) -> None:
@@ -64,6 +73,7 @@ def require_known_files(volumes: Volumes, name: str, path: str, *, allowed: bool
         if place in checked:
             return
         checked.add(place)
+        looks.append(look(path))
         image = inspect(*os.path.split(path))
         for next_path, format in [] if image is None else files_besides(image):
             if not allowed:
@@ -72,6 +82,7 @@ def require_known_files(volumes: Volumes, name: str, path: str, *, allowed: bool
                 follow(next_path, above | {place})
 
     follow(path, frozenset())
+    return looks
 
 
 def require_volume(volumes: Volumes, name: str, path: str, format: str | None) -> None:

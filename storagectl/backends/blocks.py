@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import devices, files
+from storagectl.backends import devices, files, qemu
 from storagectl.backends.attributes import permissions_of, timestamps_of
 from storagectl.errors import ConfigUnsupported, InternalError, StorageError, SystemFailure
 from storagectl.host.files import system_errors
@@ -133,13 +133,14 @@ def convert(backend: Backend, volume: Volume, source: Volume, mover: Mover) -> N
     with (
         files.key_file(host, volume, backend.passphrase_of) as key,
         files.key_file(host, source, backend.passphrase_of) as source_key,
-        files.unshortened(host, source),
+        qemu.source_for(host, source) as given,
     ):
         meter = mover.meter
         meter.begin(source.capacity)
-        argv = qemu_img.fill(source, volume, source_key=source_key, key=key, progress=meter.visible)
-        host.change(argv, heard=qemu_img.hearing(meter))
-        files.verify_image(host, mover, source, volume, source_key=source_key, key=key)
+        argv = qemu_img.fill(given, volume, source_key=source_key, key=key, progress=meter.visible)
+        bounds = qemu.bounds_for(source.capacity)
+        host.change(argv, heard=qemu_img.hearing(meter), bounds=bounds)
+        files.verify_image(host, mover, given, volume, source_key=source_key, key=key)
 
 
 def fill(backend: Backend, volume: Volume, source: Volume, mover: Mover, *, reflink: bool) -> None:

@@ -12,8 +12,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from storagectl.backends import images
+from storagectl.backends import images, qemu
 from storagectl.backends.images import OLD_ENCRYPTIONS, inspect
+from storagectl.backends.qemu import source_for, volume_file
 from storagectl.errors import (
     ConfigUnsupported,
     InternalError,
@@ -27,7 +28,6 @@ from storagectl.errors import (
     ToolFailed,
     XmlError,
 )
-from storagectl.host import Bounds, bulk
 from storagectl.host.files import (
     acting_as,
     holder_of,
@@ -151,7 +151,7 @@ def create_from(
             backing = source.backing if volume.keeps_backing else None
             with (
                 image_file(host, volume, path, backing, as_owner) as staged,
-                unshortened(host, source),
+                source_for(host, source) as given,
             ):
                 image = volume.replace(
                     type="file", path=staged, capacity=source.capacity, backing=None
@@ -162,17 +162,24 @@ def create_from(
                 if volume.encryption is not None or source.encryption is not None:
                     create_image(host, image, staged, path, metadata=metadata, key=key)
                     argv = qemu_img.fill(
-                        source, image, source_key=source_key, key=key, progress=progress
+                        given, image, source_key=source_key, key=key, progress=progress
                     )
                 else:
                     argv = qemu_img.convert(
-                        source, volume, staged, metadata=metadata, progress=progress
+                        given, volume, staged, metadata=metadata, progress=progress
                     )
-                run(host, argv, staged, path, heard=qemu_img.hearing(meter))
-                verify_image(host, mover, source, image, source_key=source_key, key=key)
+                known = qemu.known_capacity(source)
+                before_ns = os.stat(staged).st_mtime_ns if known and not host.plans else 0
+                hear = qemu_img.hearing(meter)
+                qemu.run(host, argv, staged, path, capacity=source.capacity, heard=hear)
+                qemu.require_made(host, staged, path, image, known)
+                qemu.require_written(host, staged, path, before_ns)
+                verify_image(host, mover, given, image, source_key=source_key, key=key)
                 grown = max(volume.capacity, source.capacity)
                 if grown > source.capacity:
-                    run(host, qemu_img.resize(image, grown, shrink=False, key=key), staged, path)
+                    argv = qemu_img.resize(image, grown, shrink=False, key=key)
+                    qemu.run(host, argv, staged, path, capacity=grown)
+                    qemu.require_made(host, staged, path, image, grown)
 
         patiently(make)
 
@@ -228,9 +235,8 @@ def verify_image(
     """
     if mover.digest is not None:
         try:
-            bounds = Bounds(qemu_img.MEMORY, qemu_img.seconds_for(source.capacity))
             command = qemu_img.compare(source, image, source_key=source_key, key=key)
-            host.query(command, bounds=bounds)
+            host.query(command, bounds=qemu.bounds_for(source.capacity))
         except ToolFailed as error:
             raise OperationFailed("what was written reads back differently") from error
         mover.digest = None
@@ -397,7 +403,8 @@ def create_image(
     if host.plans and key is not None:
         host.plan_tries(argv, CREATE_TRIES)
     else:
-        run(host, argv, staged, path)
+        qemu.run(host, argv, staged, path, capacity=volume.capacity)
+        qemu.require_made(host, staged, path, volume, volume.capacity)
 
 
 def patiently(make: Callable[[], None]) -> None:
@@ -413,58 +420,6 @@ def patiently(make: Callable[[], None]) -> None:
                 raise
         else:
             return
-
-
-def run(
-    host: Host,
-    argv: list[str],
-    staged: str,
-    path: str,
-    *,
-    heard: Callable[[bytes], None] | None = None,
-) -> None:
-    """Run qemu-img on the hidden file; its errors name the volume's own path."""
-    with shown_as(staged, path):
-        host.change(argv, heard=heard)
-
-
-@contextlib.contextmanager
-def shown_as(hidden: str, name: str) -> Iterator[None]:
-    """Have errors name what is made by its own name, not by the one it has until it is complete.
-
-    That qemu-img can't delete the file, as it tries to, is no error: we do.
-    """
-    try:
-        yield
-    except ToolFailed as error:
-        shown = [word.replace(hidden, name) for word in error.argv]
-        kept = f"qemu-img: Error when deleting file {hidden}: Operation not permitted\n"
-        said = error.stderr.replace(kept, "").replace(hidden, name)
-        raise ToolFailed(shown, error.status, said) from error
-    except StorageError as error:
-        error.detail = error.detail.replace(hidden, name)
-        raise
-
-
-@contextlib.contextmanager
-def volume_file(host: Host, volume: Volume, *, write: bool) -> Iterator[int]:
-    with contextlib.ExitStack() as stack:
-        with system_errors(f"cannot open volume '{volume.path}'"):
-            fd = stack.enter_context(host.opened(volume.path, write=write))
-        yield fd
-
-
-@contextlib.contextmanager
-def unshortened(host: Host, volume: Volume) -> Iterator[None]:
-    """Keep others from writing to a volume.  Raises: SystemFailure where it got shorter.
-
-    qemu-img takes a lost end of a raw image for zeros.
-    """
-    with volume_file(host, volume, write=False) as fd:
-        size = os.lseek(fd, 0, os.SEEK_END)
-        yield
-        with system_errors(f"cannot read volume '{volume.path}'"):
-            bulk.require_size(fd, size)
 
 
 @contextlib.contextmanager
@@ -513,11 +468,15 @@ def resize(
             if not encryption.secrets:
                 raise XmlError("no secret provided for luks encryption")
         with (
-            volume_file(host, volume, write=True),
+            volume_file(host, volume, write=True) as fd,
             key_file(host, volume, passphrase_of) as key,
         ):
             if capacity != volume.capacity:
-                host.change(qemu_img.resize(volume, capacity, shrink=shrink, key=key))
+                bounds = qemu.bounds_for(max(capacity, volume.capacity))
+                with qemu.lent(host, volume, fd) as given:
+                    argv = qemu_img.resize(given, capacity, shrink=shrink, key=key)
+                    host.change(argv, bounds=bounds)
+                qemu.require_resized(host, volume, capacity)
         return
     with volume_file(host, volume, write=True) as fd:
         if capacity == volume.capacity and not allocate:

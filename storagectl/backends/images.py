@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from storagectl.backends.attributes import permissions_of, timestamps_of
-from storagectl.errors import SystemFailure
-from storagectl.host.files import open_file, when_unleased
+from storagectl.errors import OperationFailed, SystemFailure
+from storagectl.host.files import open_file, stamp_of, when_unleased
 from storagectl.model import BackingStore, Encryption, Volume
 from storagectl.tools import imageheader
 
@@ -25,6 +26,9 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 CLOSED = (errno.EACCES, errno.EBUSY, errno.ELOOP, errno.ENODEV, errno.ENOENT, errno.ENOMEDIUM,
           errno.ENXIO, errno.EPERM)  # fmt: skip
 
+
+# What is changed twice within a tick of the kernel's clock has the same times.
+TICK_NS = 20_000_000
 
 # How often a file is looked at that is another one by the time it is open.
 LOOKS = 10
@@ -104,6 +108,39 @@ def open_as_we_are(path: str, flags: int) -> int:
         return when_unleased(os.open, path, flags)
     except PermissionError as error:
         raise OwnerOnly from error
+
+
+def look(path: str) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """Return what tells a later state of a file from the one of now, and of a link to it.
+
+    Of a file that only root may write to, and of a device, just which one it is: guests that
+    start have others give theirs away.
+    """
+    stamps = []
+    with contextlib.suppress(OSError, ValueError):
+        for follow in (False, True):
+            status = os.stat(path, follow_symlinks=follow)
+            fixed = (status.st_dev, status.st_ino, status.st_rdev)
+            of_root = status.st_uid == 0 and not status.st_mode & 0o022
+            regular = stat.S_ISREG(status.st_mode)
+            whole = stat.S_ISLNK(status.st_mode) or (regular and not of_root)
+            stamps.append(stamp_of(status) if whole else fixed)
+            while regular and 0 <= time.time_ns() - status.st_ctime_ns < TICK_NS:
+                time.sleep(TICK_NS / 1e9)
+    return path, tuple(stamps)
+
+
+def require_unchanged(volume: Volume) -> None:
+    """Raise OperationFailed where a file is not as it was when what it leads to was looked at.
+
+    Who may write to an image could lead qemu-img elsewhere when that has been found right.
+    """
+    for path, stamps in volume.looks:
+        if look(path)[1] != stamps:
+            raise OperationFailed(
+                f"'{path}' was changed while volume '{volume.name}' was copied",
+                hint="do it again when nobody works on it",
+            )
 
 
 def describe(volume: Volume, image: imageheader.ImageInfo) -> None:

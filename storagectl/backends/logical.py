@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.backends import blocks, devices, files
+from storagectl.backends import blocks, devices, qemu
 from storagectl.backends.volume_group import VolumeGroup
 from storagectl.errors import (
     InvalidArgument,
@@ -140,7 +140,7 @@ class Logical(VolumeGroup):
             make(volume)
             return
         hidden = os.path.basename(staged_path(""))
-        with files.shown_as(hidden, volume.name):
+        with qemu.shown_as(hidden, volume.name):
             make(volume.replace(name=hidden))
             try:
                 self.host.change(lvm.lvrename(self.group, hidden, volume.name))

@@ -197,8 +197,9 @@ class Host:
         ok: Sequence[int] = (0,),
         limit_s: float | None = None,
         heard: Callable[[bytes], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
-        """Run a tool that alters the machine and return its stdout.
+        """Run a tool that alters the machine, within `bounds`, and return its stdout.
 
         With `heard` what it prints is told at once instead.
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
@@ -208,7 +209,8 @@ class Host:
             from storagectl.host import permitted
 
             permitted.require_all(argv, self.query)
-        return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "command"), heard)
+        limit_s = limit_s or self._limit_of(argv[0], "command")
+        return self._run(list(argv), ok, limit_s, heard, bounds)
 
     def _limit_of(self, tool: str, kind: str) -> float:
         """Return how many seconds a tool may take by default, for what it is run for."""

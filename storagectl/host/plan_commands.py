@@ -67,6 +67,7 @@ class CommandPlanner(Host):
         ok: Sequence[int] = (0,),
         limit_s: float | None = None,
         heard: Callable[[bytes], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
         self.find_tool(argv[0])
         self.record(argv, limit_s=limit_s)

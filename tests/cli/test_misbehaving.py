@@ -20,6 +20,7 @@ import crashing
 import faults
 import pytest
 import tally
+from inprocess import put_on_tool_path, storagectl
 
 from storagectl.backends import devices
 from storagectl.host import Host
@@ -195,3 +196,41 @@ def test_s63_a_host_command_misbehaves(kind: str, scene_of: Any) -> None:
                         f"    {outcome.status} {outcome.stderr[:600]!r}\n    {str(error)[:900]}"
                     )
     assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong)
+
+
+# What qemu-img makes has a header that tells whether it did.
+IDLE = [
+    "vol-create-as p new 1M --format qcow2", "vol-create-as p new 1M --format vdi",
+    "vol-create-as p new 1M --format qcow2 --backing-vol image", "vol-clone image new p",
+    "vol-clone image new p --linked", "vol-clone image new p --verify",
+    "vol-create-from p NEW raw p", "vol-resize image 2M p", "vol-resize image 512K p --shrink",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", IDLE)
+def test_s63_qemu_img_ends_well_and_has_done_nothing(tmp_path: Path, words: str) -> None:
+    root, pool, tools, new = (tmp_path / name for name in ("root", "pool", "tools", "new.xml"))
+    for folder in (pool, tools):
+        folder.mkdir()
+    (pool / "raw").write_bytes(b"x" * 1_000_000)
+    # version 2, clusters of 64 KiB, 1 MiB
+    header = b"QFI\xfb" + (2).to_bytes(4, "big") + bytes(12) + (16).to_bytes(4, "big")
+    (pool / "image").write_bytes((header[:24] + (1 << 20).to_bytes(8, "big")).ljust(512, b"\0"))
+    (tools / "qemu-img").write_text("#!/bin/sh\nexit 0\n")
+    (tools / "qemu-img").chmod(0o755)
+    new.write_text(
+        "<volume><name>new</name><capacity>1000000</capacity>"
+        "<target><format type='qcow2'/></target></volume>"
+    )
+    for line in (f"pool-define-as p dir --target {pool}", "pool-start p"):
+        assert storagectl(root, *line.split()).status == 0
+    put_on_tool_path(root, tools)
+    before = {path.name: path.read_bytes() for path in pool.iterdir()}
+    with tally.counted("qemu-img that does nothing"):
+        done = storagectl(root, *words.replace("NEW", str(new)).split())
+        assert done.status == 1
+        assert len(done.stderr.splitlines()) == 2
+        assert done.stderr.splitlines()[1].startswith(
+            "error: operation failed: qemu-img did not fail, and "
+        )
+        assert {path.name: path.read_bytes() for path in pool.iterdir()} == before

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakehost import FakeHost
 
-from storagectl.backends import files
+from storagectl.backends import files, images
 from storagectl.backends.directory import Directory
 from storagectl.errors import (
     ConfigUnsupported,
@@ -29,6 +29,7 @@ from storagectl.host import bulk
 from storagectl.host import files as host_files
 from storagectl.host.files import staged_path
 from storagectl.model import BackingStore, Encryption, Permissions, Pool, Secret, Volume
+from storagectl.tools import imageheader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -306,24 +307,44 @@ def test_create_sweeps_what_a_killed_process_left(tmp_path: Path) -> None:
 class Images(FakeHost):
     """qemu-img as the script says, told the hidden file's name only when it runs.
 
-    Where it fails to create a file it deletes it, else it makes one that is missing.
+    Where it fails to create a file it deletes it, else it makes one that is missing, unless it
+    is not `busy`.
     """
 
-    def __init__(self, *answers: tuple[str, int]) -> None:
+    def __init__(self, *answers: tuple[str, int], busy: bool = True) -> None:
         super().__init__()
         self.answers = list(answers)
+        self.bounds: list[object] = []
+        self.busy = busy
 
-    def _spawn(self, argv: list[str], *_: object) -> tuple[int, str, str]:
+    def _spawn(self, argv: list[str], *rest: object) -> tuple[int, str, str]:
         self.calls.append(argv)
+        self.bounds.append(rest[2])
         text, status = self.answers.pop(0)
-        if argv[1] != "create":
-            return status, "", text.replace("STAGED", argv[-1])
-        path = argv[-2]
-        if status:
+        path = argv[-1] if argv[1] == "convert" else argv[-2]
+        if status and argv[1] == "create":
             os.unlink(path)
-        else:
-            os.close(os.open(path, os.O_CREAT, 0o644))
+        elif self.busy and not status:
+            self.make(path, argv)
         return status, "", text.replace("STAGED", path)
+
+    def make(self, path: str, argv: list[str]) -> None:
+        """Make an image, which has not more than a header."""
+        size = argv[-1]
+        capacity = {
+            "convert": lambda: (
+                imageheader.probe(
+                    lambda at, length: Path(argv[-2]).read_bytes()[at : at + length],
+                    os.path.getsize(argv[-2]),
+                ).capacity
+                or os.path.getsize(argv[-2])
+            ),
+            "create": lambda: int(size.removesuffix("K")) * 1024,
+            "resize": lambda: int(size),
+        }[argv[1]]()
+        encrypted = b"LUKS\xba\xbe\0\1".ljust(104, b"\0") + (4096).to_bytes(4, "big")
+        image = encrypted.ljust(4096 * 512, b"\0") + bytes(capacity)
+        Path(path).write_bytes(image if "luks" in argv else qcow2_header(capacity))
 
 
 def test_an_image_is_made_under_a_hidden_name(tmp_path: Path) -> None:
@@ -494,16 +515,129 @@ def test_reflink_is_for_raw_volumes(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["src"]
 
 
+@pytest.mark.parametrize("encryption", [None, LUKS])
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_s63_qemu_img_that_ends_well_with_nothing_done(
+    tmp_path: Path, kind: str, encryption: Encryption | None
+) -> None:
+    (tmp_path / "src").write_bytes(b"x" * MIB)
+    (tmp_path / "image").write_bytes(qcow2_header(MIB))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    looked_at = encrypting(tmp_path, Images(*[("", 0)] * 9, busy=False))
+    wanted = Volume("a", format=kind, capacity=MIB, encryption=encryption)
+    source = looked_at.volume("src" if kind == "qcow2" else "image")
+    idle = f"qemu-img did not fail, and '{tmp_path}/a' is no "
+    if (kind, encryption) != ("raw", None):
+        with pytest.raises(OperationFailed, match=idle):
+            looked_at.create_volume(wanted, metadata=False)
+    with pytest.raises(OperationFailed, match=idle):
+        looked_at.create_volume_from(wanted, source, bulk.Mover(), metadata=False, reflink=False)
+    with pytest.raises(OperationFailed, match=f"did not resize '{tmp_path}/image'"):
+        looked_at.resize_volume(looked_at.volume("image"), 2 * MIB, allocate=False, shrink=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_s63_qemu_img_that_makes_an_encrypted_volume_and_does_not_fill_it(tmp_path: Path) -> None:
+    (tmp_path / "src").write_bytes(b"x" * MIB)
+
+    class Lazy(Images):
+        def make(self, path: str, argv: list[str]) -> None:
+            if argv[1] == "create":
+                super().make(path, argv)
+
+    looked_at = encrypting(tmp_path, Lazy(("", 0), ("", 0)))
+    wanted = Volume("a", format="raw", capacity=MIB, encryption=LUKS)
+    with pytest.raises(OperationFailed, match=f"and wrote nothing to '{tmp_path}/a'"):
+        looked_at.create_volume_from(
+            wanted, looked_at.volume("src"), bulk.Mover(), metadata=False, reflink=False
+        )
+    assert os.listdir(tmp_path) == ["src"]
+
+
+def test_s20_qemu_img_has_bounds_whenever_it_reads_what_others_have_made(tmp_path: Path) -> None:
+    (tmp_path / "src").write_bytes(b"x" * MIB)
+    host = Images(*[("", 0)] * 9)
+    looked_at = backend(tmp_path, host)
+    looked_at.create_volume(
+        Volume("made", format="qcow2", capacity=MIB, backing=BackingStore("src", "raw")),
+        metadata=False,
+    )
+    looked_at.create_volume_from(
+        Volume("copy", format="qcow2", capacity=2 * MIB), looked_at.volume("src"), bulk.Mover(),
+        metadata=False, reflink=False,
+    )  # fmt: skip
+    looked_at.resize_volume(looked_at.volume("copy"), 3 * MIB, allocate=False, shrink=False)
+    assert [argv[1] for argv in host.calls] == ["create", "convert", "resize", "resize"]
+    assert all(bounds is not None for bounds in host.bounds)
+
+
+def test_s21_an_image_that_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
+    """Who may write to it could have led qemu-img elsewhere, and have put it back."""
+    source, base = tmp_path / "src", tmp_path / "base"
+    for path in (source, base):
+        path.write_bytes(qcow2_header(MIB))
+        path.chmod(0o666)
+
+    class Meanwhile(Images):
+        changed: Path | None = None
+
+        def make(self, path: str, argv: list[str]) -> None:
+            super().make(path, argv)
+            if self.changed is not None:
+                content, status = self.changed.read_bytes(), self.changed.stat()
+                self.changed.write_bytes(b"")
+                self.changed.write_bytes(content)
+                os.utime(self.changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    host = Meanwhile(*[("", 0)] * 9)
+    looked_at = backend(tmp_path, host)
+    volume = looked_at.volume("src")
+    volume.looks = tuple(images.look(str(path)) for path in (source, base))
+    wanted = Volume("a", format="qcow2", capacity=MIB)
+    for path in (source, base):
+        host.changed = path
+        with pytest.raises(OperationFailed, match=f"'{path}' was changed while volume 'src' was"):
+            looked_at.create_volume_from(
+                wanted, volume, bulk.Mover(), metadata=False, reflink=False
+            )
+        assert sorted(os.listdir(tmp_path)) == ["base", "src"]
+        volume.looks = tuple(images.look(str(path)) for path in (source, base))
+    host.changed = None
+    looked_at.create_volume_from(wanted, volume, bulk.Mover(), metadata=False, reflink=False)
+    assert sorted(os.listdir(tmp_path)) == ["a", "base", "src"]
+
+
+def test_s21_a_link_that_led_elsewhere_for_a_moment_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(qcow2_header(MIB))
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    before = images.look(str(link))
+    assert images.look(str(link)) == before
+    link.unlink()
+    link.symlink_to("real")
+    assert images.look(str(link)) != before
+
+
+def test_an_image_of_root_alone_may_get_another_owner_while_it_is_copied(tmp_path: Path) -> None:
+    """As when a guest starts that is based on it too."""
+    image = tmp_path / "base"
+    image.write_bytes(qcow2_header(MIB))
+    image.chmod(0o644)
+    before = images.look(str(image))
+    image.chmod(0o444)
+    assert (images.look(str(image)) == before) == (image.stat().st_uid == 0)
+
+
 @pytest.mark.parametrize("shrink", [False, True])
 def test_resize_of_an_image(tmp_path: Path, shrink: bool) -> None:
     (tmp_path / "a").write_bytes(qcow2_header(MIB))
     flag = ["--shrink"] if shrink else []
-    host = FakeHost((["qemu-img", "resize", "-f", "qcow2", *flag, f"{tmp_path}/a", "1536"], "", 0))
+    host = Images(("", 0))
     looked_at = backend(tmp_path, host)
     volume = looked_at.volume("a")
     assert volume is not None
-    with host:
-        looked_at.resize_volume(volume, 1025, allocate=False, shrink=shrink)
+    looked_at.resize_volume(volume, 1025, allocate=False, shrink=shrink)
+    assert host.calls == [["qemu-img", "resize", "-f", "qcow2", *flag, f"{tmp_path}/a", "1536"]]
     with pytest.raises(OperationUnsupported, match="preallocate is only supported for raw"):
         looked_at.resize_volume(volume, 2 * MIB, allocate=True, shrink=False)
 
