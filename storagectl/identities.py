@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from storagectl.errors import OperationInvalid, StorageError
+from storagectl.errors import OperationInvalid, StorageError, SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,15 @@ def remember(store: Store, backend: Backend, *, anew: bool = False) -> None:
     """Note what the sources of a defined pool are now; `anew` forgets those it had before.
 
     A dry run only forgets: what its script makes is not there yet.  That a start or a build
-    finds no place for the note is no failure of it.
+    can't read the note, or finds no place for it, is no failure of it: it is done by then.
     """
     name = backend.pool.name
-    known = store.identities(name)
+    try:
+        known = store.identities(name)
+    except SystemFailure:
+        if anew:
+            raise
+        return
     if backend.host.plans:
         if anew and known:
             store.keep_identities(name, {})
