@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BILLION = 10**9
 # Of a volume's definition while it is made; a volume that is there has them not.
-PASSING = ("allocation_given", "keeps_backing")
+PASSING = ("allocation_given", "keeps_backing", "looks")
 
 
 def plain(value: Any) -> Any:
