@@ -499,7 +499,9 @@ def test_edges(size: int, ranges: list[tuple[int, int]]) -> None:
 @pytest.fixture
 def block(image: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An image that passes for a block device whose partitions never appear."""
-    monkeypatch.setattr(devices, "device_number", lambda path: os.makedev(4000, 0) if path == image else None)
+    monkeypatch.setattr(
+        devices, "device_number", lambda path: os.makedev(4000, 0) if path == image else None
+    )
     monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
     monkeypatch.setattr(devices, "wait_until", lambda condition: condition())
     return image
