@@ -133,8 +133,20 @@ class Store:
         except SystemFailure as error:
             if otherwise is None:
                 raise
+            if self._has_no_marker(name):
+                return None
             warn(error.detail)
         return otherwise
+
+    def _has_no_marker(self, name: str) -> bool:
+        """Tell whether there is no marker, of one that can't be opened."""
+        try:
+            os.lstat(os.path.join(self.markers, name + SUFFIX))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def definition_path(self, name: str) -> str:
         """Return where the definition of a pool is kept."""
