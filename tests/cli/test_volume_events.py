@@ -19,7 +19,7 @@ from inprocess import storagectl
 
 from storagectl import events, watching
 from storagectl.errors import StorageError, SystemFailure
-from storagectl.host import Host, inotify
+from storagectl.host import Host, inotify, libc
 from storagectl.pools import Pools
 from storagectl.store import Store
 
@@ -386,7 +386,9 @@ def test_a_folder_that_cannot_be_watched_is_complained_of(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(self: object, folder: str) -> int:
-        raise inotify.failure(f"cannot watch '{folder}'", 28)
+        raise inotify.failure(f"cannot watch '{folder}'")
+
+    monkeypatch.setattr(libc, "failure", lambda: OSError(28, os.strerror(28)))
 
     monkeypatch.setattr(inotify.Inotify, "watch", refuse)
     _, made, stack = watcher(root)
@@ -402,7 +404,9 @@ def test_a_folder_that_cannot_be_watched_is_complained_of(
 
 def test_no_folder_can_be_watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: object) -> None:
-        raise inotify.failure("cannot watch folders", 24)
+        raise inotify.failure("cannot watch folders")
+
+    monkeypatch.setattr(libc, "failure", lambda: OSError(24, os.strerror(24)))
 
     monkeypatch.setattr(inotify.Inotify, "__init__", refuse)
     done = storagectl(root, "pool-event", "--event", "volume", hints=True)
