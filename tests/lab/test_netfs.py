@@ -328,6 +328,11 @@ def test_a_server_that_dies(
         shell.ok("vol-create-as", "p", "v", "1M")
         shell.ok("pool-create-as", "other", "dir", "--target", str(tmp_path))
         shell.ok("pool-create-as", "within", "dir", "--target", str(target))
+        # whether the folder of "within" is there only the server can tell
+        plain = LabShell(tmp_path / "plain")
+        define(plain, folder, target)
+        plain.ok("pool-start", "p")
+        plain.ok("pool-create-as", "other", "dir", "--target", str(tmp_path))
         with silence():
             done = alone("pool-list", "--details")
             rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()[2:-1]}
@@ -336,7 +341,7 @@ def test_a_server_that_dies(
             assert done.returncode == 1, done
             assert f"error: operation failed: '{target}' does not answer\n" in done.stderr
             assert f"umount -f -l {target}" in done.stderr
-            at_once(shell, ("pool-list",), ("pool-info", "other"), ("vol-list", "other"))
+            at_once(plain, ("pool-list",), ("pool-info", "other"), ("vol-list", "other"))
             for words, done in in_time(
                 shell,
                 ("pool-info", "p"),
