@@ -424,7 +424,7 @@ def test_s62_volumes_are_there_and_gone(shell: Shell) -> None:
         define(shell, group, device)
         shell.ok("pool-start", "p")
         nodes = {name: f"/dev/{group}/{name}" for name in ("a", "b", "c")}
-        for _ in range(5):
+        for _ in range(3):
             shell.ok("vol-create-as", "p", "a", "4M")
             assert is_block(nodes["a"])
             shell.ok("vol-delete", "a", "p")
