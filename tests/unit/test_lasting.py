@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tally
 
 from storagectl.errors import SystemFailure
 from storagectl.host import Host, files, lasting
@@ -133,7 +134,8 @@ def test_s53_a_folder_that_is_not_synced_is_as_before(
         action(Host(), folder)
     words = getattr(caught.value, "strerror", None) or str(caught.value)
     assert words.endswith(f"cannot sync folder '{folder}': {os.strerror(code)}")
-    assert picture(folder) == before
+    with tally.counted("folders that can't be synced"):
+        assert picture(folder) == before
     monkeypatch.undo()
     action(Host(), folder)
     assert picture(folder) != before
@@ -416,7 +418,8 @@ def test_s55_a_signal_at_any_line_leaves_the_old_or_the_new(
         gc.collect(0)  # what the exception had kept
         for number, handler in kept.items():
             signal.signal(number, handler)
-        assert picture(folder, same=False) in (before, after), at
+        with tally.counted("SIGINT at a line that changes names"):
+            assert picture(folder, same=False) in (before, after), at
         if not went_on:
             break
     assert 50 < at < 1999
