@@ -257,9 +257,11 @@ class Volumes:
 
     def linked(self, source: Found, name: str) -> Volume:
         """Return the definition of a volume that reads from another one what it has not itself."""
+        from storagectl.backends import files
         from storagectl.tools import qemu_img
 
         volume = source.volume
+        files.require_known(volume)
         if "qcow2" not in POOL_TYPES[source.entry.pool.type].volume_formats:
             raise OperationUnsupported(
                 f"a pool of type '{source.entry.pool.type}' has no volumes that are based on others"

@@ -36,7 +36,7 @@ SOME = 4  # calls of each command
 BULK = ("apply", "autostart", "import")
 # virsh, too, has no line of what it tried here.
 LINES = {"pool-edit": 1, "vol-download": 1, **dict.fromkeys(BULK, 3)}
-# Old values of secrets are overwritten where that can be done.
+# Old values of secrets are overwritten where that can be done; who is refused tries as the owner.
 WIPED = ("secret-define", "secret-set-value", "secret-undefine")
 # What is written in place: the warning tells how far it came.
 IN_PLACE = (" are new, the rest is as before", " are overwritten, the rest is as before")
@@ -146,7 +146,7 @@ def test_s53_a_call_that_fails(place: Place, case: Case, tmp_path: Path) -> None
             with tally.counted(f"errno {code}"):
                 assert changing(ended.calls)[: number + 1] == calls[: number + 1], "another call"
                 check(place, words, ended, before, after)
-                must = calls[number] == "fsync" and words[0] not in WIPED
+                must = calls[number] == "fsync" and words[0] not in WIPED and code != "EACCES"
                 assert ended.status == 1 or not must, "what is not synced is no success"
         except AssertionError as error:
             wrong.append((number, calls[number], code, ended, str(error)[:500]))
