@@ -19,7 +19,7 @@ from storagectl.errors import (
     StorageError,
     SystemFailure,
 )
-from storagectl.host import TOOL_PATH
+from storagectl.host.commands import TOOL_PATH
 from storagectl.host.files import content
 from storagectl.store import user_folder
 

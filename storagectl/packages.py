@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl.errors import StorageError
-from storagectl.host import PACKAGES
+from storagectl.host.commands import PACKAGES
 
 if TYPE_CHECKING:
     from storagectl.host import Host

@@ -10,7 +10,8 @@ import pytest
 import tally
 from hypothesis import settings
 
-from storagectl.host import TEST_DEVICES, Host
+from storagectl.host import Host
+from storagectl.host.commands import TEST_DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ import shlex
 import signal
 import struct
 import tempfile
+from inspect import getmembers
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faults
@@ -40,8 +41,7 @@ PLANNED = {
     name for planner in Planner.__mro__[: Planner.__mro__.index(Host)] for name in vars(planner)
 }
 METHODS = sorted(
-    {name for name, what in vars(Host).items() if callable(what) and name[0] != "_"}
-    & PLANNED - ASKING
+    {name for name, what in getmembers(Host, callable) if name[0] != "_"} & PLANNED - ASKING
     | {"converse"}
 )
 CALLS = (

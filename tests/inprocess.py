@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from storagectl.__main__ import run
-from storagectl.host import TOOL_PATH
+from storagectl.host.commands import TOOL_PATH
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from storagectl.backends import images
 from storagectl.errors import OperationFailed, StorageError, SystemFailure, ToolFailed
-from storagectl.host import Bounds, bulk
+from storagectl.host import bulk
+from storagectl.host.commands import Bounds
 from storagectl.host.files import system_errors
 from storagectl.tools import imageheader, qemu_img
 

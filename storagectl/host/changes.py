@@ -8,9 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.errors import (
-    ResourceBusy,
-)
+from storagectl.errors import ResourceBusy
 from storagectl.host.commands import CommandHost, require_permitted, uninterrupted
 from storagectl.host.files import (
     FS_IOC_SETFLAGS,
@@ -39,7 +37,7 @@ class FileHost(CommandHost):
     """The files of the machine, and what is made of them."""
 
     def scratch(self, parent: str) -> contextlib.AbstractContextManager[str]:
-        """Give a new folder below `parent` for a file that such a program works on.
+        """Give a new folder below `parent` for a file that an editor works on.
 
         Raises: SystemFailure.
         """
@@ -48,7 +46,7 @@ class FileHost(CommandHost):
         return scratch.scratch(parent)
 
     def sweep_scratch(self, parent: str) -> None:
-        """Remove such folders of processes that were killed."""
+        """Remove the folders of `scratch` of processes that were killed."""
         with contextlib.suppress(OSError):
             if any(map(is_staged, os.listdir(parent))):
                 from storagectl.host import scratch

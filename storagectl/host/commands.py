@@ -1,4 +1,7 @@
-"""Host commands: each process is started here."""
+"""The host's commands: every process is started here.
+
+`query` reads, `change` alters; the caller says which it is.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,11 @@ from storagectl.errors import (
     ToolTalkative,
     ToolTimeout,
 )
-from storagectl.host.files import (
-    system_errors,
-)
+from storagectl.host.files import system_errors
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from storagectl.host.asking import Question
 
@@ -125,7 +126,7 @@ class CommandHost:
         self.tool_path = tool_path
         self.questions: dict[str, Question] = {}
         self.mounts_asked = ""
-        self.foreseen: set[str] = set()
+        self.foreseen: Iterable[str] = ()
         # folders, and when each was swept, by time.monotonic()
         self.swept: dict[str, float] = {}
         self.inherited: set[int] = set()
@@ -157,8 +158,9 @@ class CommandHost:
         ok: Sequence[int] = (0,),
         limit_s: float | None = None,
         heard: Callable[[bytes], None] | None = None,
+        bounds: Bounds | None = None,
     ) -> str:
-        """Run a tool that alters the machine and return its stdout.
+        """Run a tool that alters the machine, within `bounds`, and return its stdout.
 
         With `heard` what it prints is told at once instead.
         Raises: ToolMissing, ToolFailed when the exit status is not in `ok`, ToolTimeout
@@ -168,7 +170,8 @@ class CommandHost:
             from storagectl.host import permitted
 
             permitted.require_all(argv, self.query)
-        return self._run(list(argv), ok, limit_s or self._limit_of(argv[0], "command"), heard)
+        limit_s = limit_s or self._limit_of(argv[0], "command")
+        return self._run(list(argv), ok, limit_s, heard, bounds)
 
     def _limit_of(self, tool: str, kind: str) -> float:
         """Return how many seconds a tool may take by default, for what it is run for."""

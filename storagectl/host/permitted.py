@@ -14,7 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from storagectl.errors import OperationDenied
-from storagectl.host import TEST_DEVICES
+from storagectl.host.commands import TEST_DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

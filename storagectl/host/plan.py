@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storagectl.host import TOOL_PATH
+from storagectl.host.commands import TOOL_PATH
 from storagectl.host.files import (
     NOCOW,
     attributes_of,

@@ -10,14 +10,15 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from storagectl.host import TOOL_PATH, Host
+from storagectl.host import Host
+from storagectl.host.commands import TOOL_PATH
 from storagectl.host.files import system_errors
 from storagectl.host.script import Script, join, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from storagectl.host import Bounds
+    from storagectl.host.commands import Bounds
 
 # What only makes sense after the changes before it, and whether it must succeed.
 AFTERWARDS: dict[tuple[str, ...], bool] = {

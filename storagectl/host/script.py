@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from storagectl.host import TOOL_PATH
+from storagectl.host.commands import TOOL_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

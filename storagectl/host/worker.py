@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from storagectl.host import STOPPING
+from storagectl.host.commands import STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

@@ -18,7 +18,8 @@ from inprocess import storagectl
 from storagectl import config
 from storagectl.config import Config
 from storagectl.errors import StorageError
-from storagectl.host import LIMITS, Host
+from storagectl.host import Host
+from storagectl.host.commands import LIMITS
 
 SOURCES = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ import pytest
 import tally
 from inprocess import put_on_tool_path
 
-from storagectl.host import PACKAGES, TOOL_PATH
+from storagectl.host.commands import PACKAGES, TOOL_PATH
 
 SOURCES = Path(__file__).resolve().parents[2]
 UUID = "11111111-1111-4111-8111-111111111111"

@@ -14,7 +14,8 @@ from inprocess import Answer, storagectl
 from tally import counted
 
 from storagectl.backends import files, images
-from storagectl.host import Bounds, Host
+from storagectl.host import Host
+from storagectl.host.commands import Bounds
 from storagectl.tools import imageheader, qemu_img
 
 if TYPE_CHECKING:

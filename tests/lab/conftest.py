@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import devices
 import pytest
 
-from storagectl.host import TEST_DEVICES
+from storagectl.host.commands import TEST_DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

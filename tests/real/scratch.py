@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storagectl.backends import devices
-from storagectl.host import TEST_DEVICES, bulk
+from storagectl.host import bulk
+from storagectl.host.commands import TEST_DEVICES
 from storagectl.host.files import is_staged
 from storagectl.tools.blockdev import parse_mountinfo, parse_swaps
 

@@ -28,7 +28,8 @@ from storagectl.errors import (
     ToolTalkative,
     ToolTimeout,
 )
-from storagectl.host import TOOL_PATH, Host, files
+from storagectl.host import Host, changes, files
+from storagectl.host.commands import TOOL_PATH
 from storagectl.host.files import is_staged, locked, publish, staged_path, system_errors
 
 
@@ -509,7 +510,7 @@ def test_a_file_swept_before_its_lock_is_made_anew(
             os.unlink(swept[0])
         return real(fd, byte, kind, wait=wait)
 
-    monkeypatch.setattr(host_module, "lock_byte", lock)
+    monkeypatch.setattr(changes, "lock_byte", lock)
     with host.staged(str(tmp_path / "v")) as staged:
         assert staged != swept[0]
     assert os.listdir(tmp_path) == ["v"]

@@ -109,7 +109,8 @@ PLAIN = (
     "__main__", "backends", "backends.attributes", "backends.directory", "commands",
     "commands.cli", "commands.clientconf", "commands.command", "commands.connection",
     "commands.list_options", "commands.options", "commands.output", "commands.reader",
-    "commands.session", "config", "errors", "events", "host", "host.files", "host.mounts",
+    "commands.session", "config", "errors", "events", "host", "host.changes", "host.commands",
+    "host.files", "host.mounts",
     "model", "pools", "pooltypes", "poolxml", "record", "store", "units", "xmltree",
 )  # fmt: skip
 OF_VOLUMES = ("backends.images", "commands.vol_show", "tools", "tools.imageheader", "volumes")
