@@ -344,6 +344,12 @@ def test_a_server_that_dies(
             assert f"error: operation failed: '{target}' does not answer\n" in done.stderr
             assert f"umount -f -l {target}" in done.stderr
             at_once(plain, ("pool-list",), ("pool-info", "other"), ("vol-list", "other"))
+            for line in (
+                ("pool-refresh", "p"), ("vol-list", "p", "--details"), ("vol-info", "v", "p"),
+                ("vol-create-as", "p", "w", "1M"), ("vol-list", "within"),
+            ):  # fmt: skip
+                ((words, done),) = in_time(shell, line)
+                assert (done.status, "does not answer" in done.stderr) == (1, True), (words, done)
             assert interrupted(shell, "vol-list", "p") == (130, "\n", "")
             monkeypatch.setattr(netfs.NetworkFileSystem, "umount_limit_s", 3.0)
             shell.ok("pool-destroy", "p")

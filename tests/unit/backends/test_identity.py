@@ -239,3 +239,11 @@ def test_groups_are_what_their_devices_are(nodes: Path, monkeypatch: pytest.Monk
     with pytest.raises(OperationDenied, match="8-16' is not one of STORAGECTL_TEST_DEVICES"):
         permitted.require_all(["/usr/sbin/vgremove", "-f", "vg"], lambda argv: rows)
     permitted.require_all(["/usr/sbin/vgremove", "-f", "other"], lambda argv: rows)
+
+
+def test_what_is_unmounted_is_not_looked_at(nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server may be gone."""
+    monkeypatch.setenv("STORAGECTL_TEST_DEVICES", "")
+    with pytest.raises(OperationDenied):
+        permitted.require_all(["mount", str(nodes / "8-0")], lambda argv: "")
+    permitted.require_all(["/usr/bin/umount", "-f", str(nodes / "8-0")], lambda argv: "")
