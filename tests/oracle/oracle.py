@@ -402,7 +402,9 @@ _TIME = re.compile(r"<(atime|mtime|ctime|btime)>[0-9]{6,}(?:\.[0-9]{9})?</")
 _PROCESS = re.compile(r"\bprocess [0-9]+\b")
 _TIMING = re.compile(r"\(Time: \d+\.\d{3} ms\)")
 _NOW = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000", re.MULTILINE)
-_TEMPORARY = re.compile(r"/tmp/(?:virsh|storagectl)[A-Za-z0-9_.-]{6,}?\.xml")
+_TEMPORARY = re.compile(
+    r"(?:/tmp/virsh[A-Za-z0-9_.-]{6,}?|[^\s']*/\.storagectl-[0-9a-f]{16}\.part/[^\s']+)\.xml"
+)
 
 
 def normalise(record: Record) -> Record:
