@@ -111,7 +111,9 @@ def in_a_group(device: str) -> Iterator[str]:
 def in_a_group_at_rest(device: str) -> Iterator[str]:
     """Nothing holds the device; it has all of somebody's volumes."""
     with devices.volume_group(device) as group:
-        run("lvcreate", "-y", "-n", "lv", "-L", "8M", group)
+        # udev, which looks at the device a moment later, is not to start the volume again
+        run("lvcreate", "-y", "--setautoactivation", "n", "-n", "lv", "-L", "8M", group)
+        devices.settle()
         run("vgchange", "-an", group)
         devices.settle()
         yield f"part of volume group '{group}'"
