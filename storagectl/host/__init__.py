@@ -18,6 +18,7 @@ from storagectl.host import mounts
 from storagectl.host.changes import FileHost
 from storagectl.host.commands import require_permitted
 from storagectl.host.files import (
+    LARGEST_FILE,
     VOLUME_LOCK,
     content,
     holder_of,
@@ -44,9 +45,6 @@ PR_SET_DUMPABLE = 4
 # How long udev may have a disk locked: while it looks for what is on it after a change.
 # Source: systemd, "Locking Block Device Access".
 UDEV_PATIENCE_S = 10.0
-
-# Of a definition, in bytes.
-LARGEST_FILE = 10 << 20
 
 
 class Host(FileHost):

@@ -41,8 +41,8 @@ VOLUME_LOCK = STAGED_LOCK + 1
 LEASE_WAIT_S = 60.0
 LEASE_POLL_S = 0.005
 
-# No file of ours is larger, in bytes.
-MOST_WIPED = 10 << 20
+# Of a definition or a secret, in bytes.
+LARGEST_FILE = 10 << 20
 
 STAGED_PREFIX = ".storagectl-"
 STAGED_SUFFIX = ".part"
@@ -64,7 +64,7 @@ def wiped(path: str) -> Iterator[None]:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
             with contextlib.suppress(OSError):
-                os.pwrite(fd, bytes(min(status.st_size, MOST_WIPED)), 0)
+                os.pwrite(fd, bytes(min(status.st_size, LARGEST_FILE)), 0)
                 os.fsync(fd)
     finally:
         os.close(fd)
