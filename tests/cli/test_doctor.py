@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from inprocess import storagectl
+from terminals import everything
 
 from storagectl.commands.doctor import quoted
 
@@ -159,8 +160,7 @@ def test_on_a_terminal_it_has_colours(root: Path) -> None:
     argv = [sys.executable, "-m", "storagectl", "--root", str(root), "doctor"]
     done = subprocess.run(argv, env=env, stdout=slave, check=False, timeout=60)
     os.close(slave)
-    shown = os.read(master, 65536).decode()
-    os.close(master)
+    shown = everything(master).decode()
     assert done.returncode == 1
     assert "\x1b[1;31m  error: " in shown
     assert "pool-build e\r\n" in shown

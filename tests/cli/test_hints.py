@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from inprocess import storagectl
+from terminals import everything
 
 from storagectl.commands.hints import closest
 
@@ -149,8 +150,7 @@ def test_on_a_terminal_only(root: Path, wanted: str, terminal: bool) -> None:
         stdout=subprocess.PIPE, stderr=writing, text=True, check=False,
     )  # fmt: skip
     os.close(writing)
-    with open(reading, "rb", buffering=0) as stream:
-        shown = stream.read(4096).decode().replace("\r\n", "\n")
+    shown = everything(reading).decode().replace("\r\n", "\n")
     expected = "hint: did you mean 'images'?\n" if terminal and not wanted else ""
     assert shown == (
         "error: failed to get pool 'imgaes'\nerror: Storage pool not found: no storage pool with"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from inprocess import Answer, storagectl
+from terminals import everything
 
 from storagectl.store import Store
 
@@ -46,21 +47,13 @@ class Shell:
     def on_terminal(self, *words: str) -> tuple[str, str]:
         """Return stdout, which is a pipe, and what a terminal on stderr shows."""
         ours, theirs = pty.openpty()
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "storagectl", "--root", str(self.root), *words],
-                stdout=subprocess.PIPE, stderr=theirs, text=True, check=False, timeout=60,
-                env={**os.environ, "PYTHONPATH": str(SOURCES)},
-            )  # fmt: skip
-            os.set_blocking(ours, False)
-            try:
-                shown = os.read(ours, 65536).decode()
-            except BlockingIOError:
-                shown = ""
-        finally:
-            os.close(ours)
-            os.close(theirs)
-        return done.stdout, shown.replace("\r\n", "\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "storagectl", "--root", str(self.root), *words],
+            stdout=subprocess.PIPE, stderr=theirs, text=True, check=False, timeout=60,
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        )  # fmt: skip
+        os.close(theirs)
+        return done.stdout, everything(ours).decode().replace("\r\n", "\n")
 
     def files(self) -> dict[str, bytes]:
         """Return all that the program keeps, but for locks."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from inprocess import storagectl
+from terminals import everything
 
 SOURCES = Path(__file__).resolve().parents[2]
 SMOOTH = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -196,11 +197,9 @@ class Terminal:
 
     def end(self) -> int:
         status = self.process.wait(30)
-        while select.select([self.master], [], [], 0)[0]:
-            self.read()
         assert termios.tcgetattr(self.slave) == self.before
         os.close(self.slave)
-        os.close(self.master)
+        self.shown += everything(self.master).decode()
         return status
 
 

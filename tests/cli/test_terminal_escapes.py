@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inprocess import storagectl
 from tally import counted
+from terminals import everything
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,29 +46,16 @@ def home(tmp_path: Path) -> Path:
 def on_terminal(home: Path, *words: str) -> bytes:
     """Return what a terminal gets, as stdout and stderr."""
     ours, theirs = os.openpty()
-    try:
-        program = [sys.executable, "-m", "storagectl"]
-        root = ["--root", str(home / "root")]
-        before, after = (root, []) if words[0] != "--complete" else ([], root)
-        child = subprocess.Popen(
-            [*program, *before, words[0], *after, *words[1:]],
-            stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-            env={"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TERM": "xterm"},
-        )  # fmt: skip
+    program = [sys.executable, "-m", "storagectl"]
+    root = ["--root", str(home / "root")]
+    before, after = (root, []) if words[0] != "--complete" else ([], root)
+    with subprocess.Popen(
+        [*program, *before, words[0], *after, *words[1:]],
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+        env={"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TERM": "xterm"},
+    ):  # fmt: skip
         os.close(theirs)
-        found = b""
-        while True:
-            try:
-                chunk = os.read(ours, 65536)
-            except OSError:  # EIO: nobody has the other end any more
-                break
-            if not chunk:
-                break
-            found += chunk
-        child.wait()
-        return found
-    finally:
-        os.close(ours)
+        return everything(ours)
 
 
 def lines() -> list[tuple[str, ...]]:

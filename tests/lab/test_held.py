@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import devices
 from devices import MiB, run
-from traps import Trap, mapped, picture, swapped
+from swapping import swapped
+from traps import Trap, mapped, picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -124,14 +124,3 @@ def mapped(device: str) -> Iterator[str]:
     finally:
         devices.settle()
         run("dmsetup", "remove", "--retry", name)
-
-
-@contextmanager
-def swapped(device: str) -> Iterator[None]:
-    run("mkswap", device)
-    run("swapon", device)
-    try:
-        yield
-    finally:
-        run("swapoff", device)
-        run("wipefs", "-q", "-a", device)

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swapping import left_alone
+
 from storagectl.backends import devices
 from storagectl.host import bulk
 from storagectl.host.commands import TEST_DEVICES
@@ -115,17 +117,6 @@ def mounted(source: object, folder: Path, *options: str) -> Iterator[Path]:
             run("umount", folder)
 
 
-@contextlib.contextmanager
-def swapped(device: str) -> Iterator[None]:
-    """Make a device a swap area in use."""
-    run("mkswap", device)
-    run("swapon", device)
-    try:
-        yield
-    finally:
-        run("swapoff", device)
-
-
 def make(format: str, device: object) -> None:
     """Make a file system that leaves nothing to be done after the first mount."""
     lazy = ["-E", "lazy_itable_init=0,lazy_journal_init=0"]
@@ -214,6 +205,7 @@ def nothing_left() -> Iterator[Path]:
 
 def digest(path: Path | str) -> str:
     """Return the SHA-256 of a file's or loop device's content, as quickly as its holes allow."""
+    given = str(path)
     if stat.S_ISBLK(os.stat(path).st_mode):
         fd = os.open(path, os.O_RDONLY)
         os.fsync(fd)
@@ -227,6 +219,7 @@ def digest(path: Path | str) -> str:
         blocks = {n for start, end in ranges for n in range(start // MIB, -(-end // MIB))}
         for number in sorted(blocks):
             block = os.pread(stream.fileno(), MIB, number * MIB)
+            block = left_alone(given, block, number * MIB)
             if block.strip(b"\0"):
                 found.update(f"{number}".encode() + block)
     return found.hexdigest()

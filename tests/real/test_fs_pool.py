@@ -29,9 +29,9 @@ from scratch import (
     mounted,
     nothing_changed,
     run,
-    swapped,
     wait_for,
 )
+from swapping import swapped
 
 from storagectl.errors import InvalidArgument
 from storagectl.pooltypes import POOL_TYPES

@@ -30,9 +30,9 @@ from scratch import (
     nothing_changed,
     permitted,
     run,
-    swapped,
     wait_for,
 )
+from swapping import swapped
 from tally import counted
 
 if TYPE_CHECKING:

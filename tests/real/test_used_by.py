@@ -8,7 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import MIB, attached, is_mounted, make, mounted, nothing_changed, run, swapped
+from scratch import MIB, attached, is_mounted, make, mounted, nothing_changed, run
+from swapping import swapped
 
 if TYPE_CHECKING:
     from scratch import Program, Scratch
