@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -169,7 +170,9 @@ class FilePlanner(CommandPlanner):
         """Tell whether a path is, or is to be, on a file system with the no-copy-on-write flag."""
         while not os.path.isdir(path):
             path = os.path.dirname(path)
-        place, kind, length = os.path.realpath(path), "", 0
+        # as /proc/self/mountinfo writes it
+        place = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", os.path.realpath(path))
+        kind, length = "", 0
         for line in self.mounts().splitlines():
             head, _, tail = line.partition(" - ")
             target = head.split(" ")[4].rstrip("/")

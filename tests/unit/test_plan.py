@@ -176,6 +176,20 @@ def test_errors_are_those_of_the_real_host(tmp_path: Path) -> None:
     assert planner.script.lines == []
 
 
+@pytest.mark.parametrize("name", ["plain", "a blank", "a\tb\\n"])
+def test_a_folder_on_btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shown = str(folder).replace("\\", r"\134").replace(" ", r"\040").replace("\t", r"\011")
+    planner = Planner()
+    lines = f"1 0 0:1 / / rw - ext4 /dev/x rw\n2 1 0:2 / {shown} rw - btrfs /dev/y rw\n"
+    monkeypatch.setattr(planner, "mounts", lambda: lines)
+    planner.make_folder(str(folder / "below"), 0o700)
+    planner.set_nocow(str(folder / "below"), "no")
+    planner.set_nocow(str(tmp_path), None)
+    assert "".join(planner.script.lines).count("chattr +C -- ") == 1
+
+
 # Pools whose devices no test here has
 
 
