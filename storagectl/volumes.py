@@ -55,23 +55,24 @@ class Volumes:
 
     def all(self, key: str, *, details: bool) -> list[Volume]:
         """Return the volumes of a running pool, sorted as virsh sorts them."""
-        found = self.each(key, details=details)
+        entry = self._running(key)
+        found = entry.backend.volumes(details=details)
+        if details:
+            found = (self._with_secret(Found(entry, volume)).volume for volume in found)
         return sorted(found, key=lambda volume: (volume.name.lower(), volume.name))
 
-    def each(self, key: str, *, details: bool) -> Iterator[Volume]:
-        """Return the volumes of a running pool, in no order and without keeping them."""
-        entry = self.pools.find(key)
-        entry.require_active()
-        found = entry.backend.volumes(details=details)
-        if not details:
-            return found
-        return (self._with_secret(Found(entry, volume)).volume for volume in found)
+    def sizes(self, key: str) -> Iterator[Volume]:
+        """Return the volumes of a running pool, with sizes, in no order and none kept."""
+        return self._running(key).backend.sizes()
 
     def places(self, key: str) -> Iterator[tuple[str, str]]:
-        """Return the names and the paths of the volumes of a running pool, as `each` does."""
+        """Return the names and the paths of the volumes of a running pool, as `sizes` does."""
+        return self._running(key).backend.places()
+
+    def _running(self, key: str) -> Entry:
         entry = self.pools.find(key)
         entry.require_active()
-        return entry.backend.places()
+        return entry
 
     def find(self, key: str, pool: str | None, *, pool_option: str | None = "pool") -> Found:
         """Return the volume of that name in `pool`, or of that key or path in any pool.

@@ -145,6 +145,10 @@ class Backend:
         """Yield the name and the path of each volume, in no order."""
         return ((volume.name, volume.path) for volume in self.volumes(details=False))
 
+    def sizes(self) -> Iterator[Volume]:
+        """Yield the volumes, in no order; of their details only the capacity and allocation."""
+        return self.volumes(details=True)
+
     def volume(self, name: str) -> Volume | None:
         """Return one volume by name, with details, without looking at the others."""
         raise NotImplementedError

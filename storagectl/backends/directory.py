@@ -141,6 +141,11 @@ class Directory(Backend):
             found = self._inspected(there) if details else map(self._glance, there)
             yield from (volume for volume in found if volume is not None)
 
+    def sizes(self) -> Iterator[Volume]:
+        with self._entries() as there:
+            found = self._inspected(there, attributes=False)
+            yield from (volume for volume in found if volume is not None)
+
     def places(self) -> Iterator[tuple[str, str]]:
         target = self.pool.target
         with self._entries() as there:
@@ -159,12 +164,17 @@ class Directory(Backend):
         with entries, system_errors(f"cannot read directory '{target}'"):
             yield (entry for entry in entries if listed(entry.name))
 
-    def _inspected(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[Volume | None]:
-        from storagectl.backends.images import inspect_in_thread
+    def _inspected(
+        self, entries: Iterable[os.DirEntry[str]], *, attributes: bool = True
+    ) -> Iterator[Volume | None]:
+        from storagectl.backends.images import inspect, inspect_in_thread
         from storagectl.host.spread import spread
 
-        together = partial(inspect_in_thread, self.pool.target)
-        return spread(self._inspect, together, (entry.name for entry in entries))
+        alone, together = (
+            partial(work, self.pool.target, attributes=attributes)
+            for work in (inspect, inspect_in_thread)
+        )
+        return spread(alone, together, (entry.name for entry in entries))
 
     def _glance(self, entry: os.DirEntry[str]) -> Volume | None:
         """Return a volume's name, path and type without opening it."""

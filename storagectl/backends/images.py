@@ -42,14 +42,16 @@ def inspect(
     target: str,
     name: str,
     *,
+    attributes: bool = True,
     certain: bool = False,
     opened: Callable[[str, int], int] = open_file,
     looks: int = LOOKS,
 ) -> Volume | None:
     """Return a volume with all that its file says; None for what is no volume.
 
-    A file that can't be read is shown with what its inode tells, unless the reason is ours
-    and not the file's.  With `certain` what it says must be known.
+    Without `attributes` its owner, mode, label and times are left out.  A file that can't be read
+    is shown with what its inode tells, unless the reason is ours and not the file's.  With
+    `certain` what it says must be known.
     """
     path = f"{target}/{name}"
     try:
@@ -57,13 +59,10 @@ def inspect(
     except (OSError, ValueError):
         return None
     kind = stat.S_IFMT(status.st_mode)
-    volume = Volume(
-        name,
-        path,
-        path,
-        permissions=permissions_of(path, status),
-        timestamps=timestamps_of(status),
-    )
+    volume = Volume(name, path, path)
+    if attributes:
+        volume.permissions = permissions_of(path, status)
+        volume.timestamps = timestamps_of(status)
     if kind == stat.S_IFDIR:
         volume.type = volume.format = "dir"
         return volume
@@ -83,7 +82,14 @@ def inspect(
             # replaced meanwhile, as by an upload
             if looks == 1:
                 return None
-            return inspect(target, name, certain=certain, opened=opened, looks=looks - 1)
+            return inspect(
+                target,
+                name,
+                attributes=attributes,
+                certain=certain,
+                opened=opened,
+                looks=looks - 1,
+            )
         if kind == stat.S_IFBLK:
             volume.type = "block"
             size = os.lseek(fd, 0, os.SEEK_END)
@@ -98,9 +104,9 @@ def inspect(
     return volume
 
 
-def inspect_in_thread(target: str, name: str) -> Volume | None:
+def inspect_in_thread(target: str, name: str, *, attributes: bool) -> Volume | None:
     """Return a volume as `inspect` does, while other threads do.  Raises: OwnerOnly."""
-    return inspect(target, name, opened=open_as_we_are)
+    return inspect(target, name, attributes=attributes, opened=open_as_we_are)
 
 
 def open_as_we_are(path: str, flags: int) -> int:

@@ -52,7 +52,7 @@ def vol_list(session: Session, /, pool: str, details: bool, **given: Any) -> Non
     else:
         # Of a million volumes no more is kept than is shown.
         volumes = session.volumes
-        shown = map(row, volumes.each(pool, details=True)) if details else volumes.places(pool)
+        shown = map(row, volumes.sizes(pool)) if details else volumes.places(pool)
         rows = sorted(shown, key=itemgetter(0))
         rows.sort(key=lambda row: row[0].lower())
     header = ("Name", "Path", *(("Type", "Capacity", "Allocation") if details else ()))

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from inprocess import Answer, storagectl
@@ -17,9 +16,6 @@ from storagectl.facts import of_pool, of_secret, of_volume
 from storagectl.host import Host
 from storagectl.model import Pool, SecretDefinition, Volume
 from storagectl.pools import Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SOURCES = Path(__file__).resolve().parents[2]
 SIZES = {"a": 5000, "B": 1 << 20, "c d": 3 << 30, "e{x}": 0}
@@ -267,13 +263,13 @@ def test_cheap_columns_need_no_look_at_the_volumes(
     from storagectl.volumes import Volumes
 
     asked = []
-    listed = Volumes.each
+    listed = Volumes.all
 
-    def spy(self: Volumes, key: str, *, details: bool) -> Iterator[Volume]:
+    def spy(self: Volumes, key: str, *, details: bool) -> list[Volume]:
         asked.append(details)
         return listed(self, key, details=details)
 
-    monkeypatch.setattr(Volumes, "each", spy)
+    monkeypatch.setattr(Volumes, "all", spy)
     run(root, "vol-list", "d", "--format", "name,path")
     run(root, "vol-list", "d", "--format", "name", "--sort", "capacity")
     run(root, "vol-list", "d", "--filter", "mode=0600")

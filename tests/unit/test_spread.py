@@ -137,15 +137,18 @@ def test_a_folder_is_the_same_whether_storage_is_slow_or_not(
     threads: set[int] = set()
     real = images.inspect_in_thread
 
-    def noted(target: str, name: str) -> object:
+    def noted(target: str, name: str, **asked: bool) -> object:
         threads.add(threading.get_ident())
-        return real(target, name)
+        return real(target, name, **asked)
 
     monkeypatch.setattr(images, "inspect_in_thread", noted)
     assert list(volumes(folder)) == alone
     assert len(alone) == 101
     assert threading.get_ident() not in threads
     assert threads
+    shown = [(v.name, v.path, v.type, v.capacity, v.allocation) for v in alone]
+    sizes = Directory(Pool("dir", "d", "u", target=str(folder)), Host()).sizes()
+    assert sorted((v.name, v.path, v.type, v.capacity, v.allocation) for v in sizes) == shown
 
 
 @pytest.mark.usefixtures("slow")
