@@ -142,19 +142,3 @@ def test_what_lvm_has_told_of_all_is_not_kept(tmp_path: Path) -> None:
         found = Logical(Pool("logical", "p1", "u", Source(name="vg1"), target="/dev/vg1"), host)
         with pytest.raises(Exception, match="2 volume groups"):
             found.find_group()
-
-
-def test_a_thousand_logical_volumes_take_one_lvs(tmp_path: Path) -> None:
-    report = json.loads(json.loads((FIXTURES / "lvs-many.json").read_text())["stdout"])
-    rows = report["report"][0]["lv"]
-    row = next(row for row in rows if row["lv_name"] == "lin.e-ar+1")
-    report["report"][0]["lv"] = [
-        {**row, "lv_name": f"v{number}", "lv_uuid": f"uuid{number}", "origin": ""}
-        for number in range(1000)
-    ]
-    answer = (lvm.lvs("vg"), json.dumps(report), 0)
-    host = FakeHost(answer, answer)
-    backend = Logical(Pool("logical", "p", "u", Source(name="vg"), target=str(tmp_path)), host)
-    with host:
-        assert len(list(backend.volumes(details=False))) == 1000
-        assert len({volume.path for volume in backend.volumes(details=True)}) == 1000

@@ -173,7 +173,9 @@ def test_a_thousand_volumes_are_listed_with_one_lvs(details: bool) -> None:
     rows[:] = [like | {"lv_name": name, "lv_uuid": f"uuid-{name}"} for name in names]
     backend, host = make((lvm.lvs(VG), json.dumps(document), 0))
     with host:
-        assert [volume.name for volume in backend.volumes(details=details)] == names
+        found = list(backend.volumes(details=details))
+    assert [volume.name for volume in found] == names
+    assert len({volume.path for volume in found}) == 1000
     assert host.calls == [lvm.lvs(VG)]
 
 
