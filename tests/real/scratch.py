@@ -192,11 +192,11 @@ def nothing_left() -> Iterator[Path]:
     folder = tempfile.mkdtemp(prefix=f"sctest-{os.getpid()}-")
     try:
         yield Path(folder)
-        devices.wait_until(lambda: not remains(folder), 2)
+        devices.wait_until(lambda: not remains(folder), 20)
         left = remains(folder)
     finally:
         tear_down(folder)
-        devices.wait_until(lambda: not remains(folder), 2)
+        devices.wait_until(lambda: not remains(folder), 20)
         shutil.rmtree(folder, ignore_errors=True)
     assert left == []
     assert remains(folder) == []
