@@ -68,7 +68,9 @@ def test_what_changes_between_two_lines_is_seen(env: dict[str, str], tmp_path: P
         program.stdin.flush()
         text = ""
         while not text.endswith("end" + PROMPT):
-            text += os.read(program.stdout.fileno(), 65536).decode()
+            data = os.read(program.stdout.fileno(), 65536)
+            assert data, "it has ended"
+            text += data.decode()
         return text
 
     state = Path(env["STORAGECTL_ROOT"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from inprocess import storagectl
+from waiting import wait_for
 
 from storagectl import events, watching
 from storagectl.errors import StorageError, SystemFailure
@@ -43,11 +44,7 @@ class Listener:
 
     def wait_for(self, folders: int) -> None:
         """Wait until it watches that many folders."""
-        deadline = time.monotonic() + 30
-        while watched(self.process.pid) != folders:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: watched(self.process.pid) == folders, "it does not watch", self.process)
 
     def hear(self, count: int) -> list[str]:
         """Read lines of its output, at once when they are there."""
@@ -245,15 +242,15 @@ def test_a_timeout(root: Path) -> None:
 def test_it_ends_when_nobody_reads_any_more(root: Path, event: str) -> None:
     """At once, and not with the next event, which may be days away."""
     with listening(root, "--event", event, "--loop", folders=1 if event == "all" else -1) as heard:
-        while not list((root / "run/storagectl").glob("events/*")):
-            time.sleep(0.01)
+        folder = root / "run/storagectl/events"
+        wait_for(lambda: folder.is_dir() and any(folder.iterdir()), "no events", heard.process)
         assert heard.process.stdout is not None
         heard.process.stdout.close()
         assert heard.process.wait(30) == 128 + signal.SIGPIPE
         assert heard.process.stderr is not None
         assert heard.process.stderr.read() == ""
         heard.process.stdout = None
-    assert list((root / "run/storagectl/events").iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_json_lines(root: Path, target: Path) -> None:

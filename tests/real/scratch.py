@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swapping import left_alone
+from waiting import holds, wait_for
 
 from storagectl.backends import devices
 from storagectl.host import bulk
@@ -29,10 +30,9 @@ from storagectl.host.files import is_staged
 from storagectl.tools.blockdev import parse_mountinfo, parse_swaps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 MIB = 1 << 20
-PATIENCE_S = 60
 
 # The smallest round sizes on which each file system can be made.
 SIZES = {
@@ -48,11 +48,6 @@ def run(*argv: object, check: bool = True, **settings: Any) -> str:
     done = subprocess.run(words, check=False, capture_output=True, text=True, **settings)
     assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; fail with `what` after PATIENCE_S."""
-    assert devices.wait_until(lambda: bool(condition()), PATIENCE_S), what
 
 
 # Devices and mounts
@@ -192,11 +187,11 @@ def nothing_left() -> Iterator[Path]:
     folder = tempfile.mkdtemp(prefix=f"sctest-{os.getpid()}-")
     try:
         yield Path(folder)
-        devices.wait_until(lambda: not remains(folder), 20)
+        holds(lambda: not remains(folder), 20)
         left = remains(folder)
     finally:
         tear_down(folder)
-        devices.wait_until(lambda: not remains(folder), 20)
+        holds(lambda: not remains(folder), 20)
         shutil.rmtree(folder, ignore_errors=True)
     assert left == []
     assert remains(folder) == []

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from inprocess import put_on_tool_path
-from scratch import is_mounted, make, run, wait_for
+from scratch import is_mounted, make, run
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

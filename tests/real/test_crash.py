@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import crashing
 import inprocess
 import pytest
-from scratch import MIB, backing_files, digest, is_mounted, make, mounts, processes_in, wait_for
+from scratch import MIB, backing_files, digest, is_mounted, make, mounts, processes_in
+from waiting import wait_for
 
 from storagectl.host import Host
 

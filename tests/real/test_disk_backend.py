@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import holds
 
 from storagectl.backends import devices, in_use
 from storagectl.backends.disk import Disk
@@ -40,9 +41,6 @@ TOOLS = ("losetup", "parted", "wipefs", "mkfs.ext4", "mkswap", "sfdisk")
 MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
 PARTHELPER = "/usr/lib/libvirt/libvirt_parthelper"
 MIB = 1 << 20
-
-# Another process with a mount namespace of its own keeps what was mounted when it began.
-LONG_S = 60
 
 pytestmark = [
     pytest.mark.root,
@@ -73,7 +71,7 @@ def loop(folder: Path, size: int = 256 * MIB, *, sector: int = 512) -> Iterator[
     finally:
         run("partx", "--delete", device, check=False)
         run("losetup", "--detach", device)
-        gone = devices.wait_until(lambda: str(image) not in run("losetup", "--list"), LONG_S)
+        gone = holds(lambda: str(image) not in run("losetup", "--list"))
         nodes = [name for name in os.listdir("/dev") if name.startswith(Path(device).name + "p")]
         image.unlink()
         assert gone
@@ -100,7 +98,8 @@ def mounted(device: str, folder: Path) -> Iterator[str]:
         yield str(folder)
     finally:
         run("umount", str(folder))
-        devices.wait_until(lambda: unused(device), LONG_S)
+        # a process with a mount namespace of its own keeps what was mounted when it began
+        holds(lambda: unused(device))
 
 
 def unused(device: str) -> bool:
@@ -432,7 +431,7 @@ def test_mounted_in_another_namespace(device: str, tmp_path: Path) -> None:
         refused_by_all(backend, f"^device '{device}(p1)?' is in use: {where}$")
         holder.stdin.close()
         holder.wait()
-    assert devices.wait_until(lambda: unused(volume.path), LONG_S)
+    assert holds(lambda: unused(volume.path))
     backend.delete_volume(volume)
 
 
@@ -616,7 +615,7 @@ def test_node_that_never_appears(
     device: str, label: str, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel has no node for the new partition, or has another range under its name."""
-    monkeypatch.setattr(devices.wait_until, "__defaults__", (0.2,))
+    monkeypatch.setattr(devices, "PATIENCE_S", 0.2)
 
     def forget() -> None:
         run("delpart", device, "1")

@@ -19,8 +19,8 @@ from scratch import (
     mount_options,
     nothing_changed,
     run,
-    wait_for,
 )
+from waiting import wait_for
 
 from storagectl.host.plan import Planner
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import MIB, attached, failed, make, nothing_changed, run, wait_for
+from scratch import MIB, attached, failed, make, nothing_changed, run
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from scratch import Program, Scratch

@@ -29,9 +29,9 @@ from scratch import (
     mounted,
     nothing_changed,
     run,
-    wait_for,
 )
 from swapping import swapped
+from waiting import wait_for
 
 from storagectl.errors import InvalidArgument
 from storagectl.pooltypes import POOL_TYPES

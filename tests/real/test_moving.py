@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from scratch import MIB, Program, Scratch
 from terminals import everything
+from waiting import wait_for
 
 CONTENT = bytes(range(256)) * (2 * MIB // 256)
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -177,8 +178,7 @@ def test_an_upload_is_seen_when_it_is_complete(ctl: Program, pool: Path) -> None
             assert child.stdin is not None
             child.stdin.write(b"n" * MIB)
             child.stdin.flush()
-            while not any(name.endswith(".part") for name in os.listdir(pool)):
-                time.sleep(0.01)
+            wait_for(lambda: any(n.endswith(".part") for n in os.listdir(pool)), "no start", child)
             assert volume.read_bytes() == b"o" * 2 * MIB
             assert ctl.names("p") == ["one"]
             if end is not None:
@@ -220,9 +220,8 @@ def test_a_device_that_was_written_to_in_part_is_told_of(ctl: Program, scratch: 
         assert child.stdin is not None
         child.stdin.write(b"n" * MIB)
         child.stdin.flush()
-        while first_bytes(f"/dev/{name}") != b"nnnn":
-            time.sleep(0.02)
-        time.sleep(0.2)
+        # it comes in pieces of what a pipe holds: all but the last of them are counted by then
+        wait_for(lambda: bytes_at(f"/dev/{name}", MIB - 4) == b"nnnn", "no data", child)
         child.terminate()
         assert child.stderr is not None
         said = child.stderr.read().decode()
@@ -234,8 +233,9 @@ def test_a_device_that_was_written_to_in_part_is_told_of(ctl: Program, scratch: 
     assert rest == "are new, the rest is as before\n"
 
 
-def first_bytes(path: str) -> bytes:
+def bytes_at(path: str, offset: int) -> bytes:
     with open(path, "rb") as stream:
+        stream.seek(offset)
         return stream.read(4)
 
 
@@ -244,8 +244,7 @@ def test_a_wipe_that_is_interrupted_says_how_far_it_came(ctl: Program, pool: Pat
     with (pool / "big").open("rb+") as stream:
         stream.write(b"data")
     with ctl.start("vol-wipe", "big", "p", "--algorithm", "dod") as child:
-        while first_bytes(f"{pool}/big") == b"data":
-            time.sleep(0.005)
+        wait_for(lambda: bytes_at(f"{pool}/big", 0) != b"data", "no start", child)
         child.terminate()
         said = child.communicate()[1]
     assert child.returncode == 143

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import inprocess
 import pytest
 from crowd import Run, begin, together
-from scratch import MIB, make, mounts, run, wait_for
+from scratch import MIB, make, mounts, run
+from waiting import wait_for
 
 from storagectl.host.files import is_staged
 

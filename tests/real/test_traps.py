@@ -30,10 +30,10 @@ from scratch import (
     nothing_changed,
     permitted,
     run,
-    wait_for,
 )
 from swapping import swapped
 from tally import counted
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

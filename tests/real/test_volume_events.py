@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import make, run, wait_for
+from scratch import make, run
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
