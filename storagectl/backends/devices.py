@@ -318,9 +318,9 @@ def settle(host: Host) -> None:
             host.query(["udevadm", "settle", f"--timeout={PATIENCE_S:.0f}"])
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
-    """Wait until a condition holds, looking ever less often; False when time is up."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition holds, looking ever less often; False after PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
     pause = 0.001
     while not condition():
         if time.monotonic() >= deadline:

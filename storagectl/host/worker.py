@@ -104,9 +104,9 @@ def end_once(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
-def wait(workers: Collection[Worker], timeout_s: float = TICK_S) -> list[Worker]:
-    """Wait for workers that answer or end, but not for long."""
-    return select.select(list(workers), [], [], timeout_s)[0]
+def wait(workers: Collection[Worker], timeout_s: float | None = None) -> list[Worker]:
+    """Wait for workers that answer or end, but not for long: TICK_S where no time is given."""
+    return select.select(list(workers), [], [], TICK_S if timeout_s is None else timeout_s)[0]
 
 
 def end_all(workers: Collection[Worker]) -> None:

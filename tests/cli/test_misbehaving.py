@@ -12,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,13 @@ import faults
 import pytest
 import tally
 from inprocess import put_on_tool_path, storagectl
+from waiting import wait_for
 
 from storagectl.backends import devices
-from storagectl.host import Host
+from storagectl.host import Host, child
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 spec = importlib.util.spec_from_file_location(
@@ -60,6 +61,7 @@ AND_MORE = {
     "complains": lambda text: (0, text, "  WARNING: never mind\n"),
     "fails when done": lambda text: (5, "", "  Internal error.\n"),
 }
+gather = child.gather
 WAYS = ("missing", *SCRIPTS, *AND_MORE)
 
 
@@ -74,6 +76,8 @@ class Faulty:
         self.way = ""
         self.count = 0
         self.log = folder / "commands"
+        self.limit = folder / "limit"
+        self.pids = folder / "pids"
 
     def __call__(
         self, host: Host, argv: list[str], limit_s: float | None = None, *_: object
@@ -92,10 +96,24 @@ class Faulty:
             status, stdout, stderr = self.machine.spawn(argv)
             return AND_MORE[self.way](stdout) if status == 0 else (status, stdout, stderr)
         script = f"cd {self.folder}; {SCRIPTS[self.way]}"
-        limit_s = 0.2 if self.way == "hangs" else 60
-        answer = self.real(host, ["/bin/sh", "-c", script, *argv], limit_s)
+        if self.way == "hangs":
+            self.limit.write_text(f"{limit_s}")
+            child.gather = self.gather_what_hangs
+        answer = self.real(host, ["/bin/sh", "-c", script, *argv], 60)
         assert isinstance(answer, tuple)
         return answer
+
+    def gather_what_hangs(self, process: subprocess.Popen[bytes], _: object) -> tuple[str, str]:
+        """Have its time be up at once, but not before it hangs."""
+        wait_for(self.pids.read_text, "it hangs", process)
+        return gather(process, 0.05)
+
+    def check_that_it_has_ended(self) -> None:
+        """What hung had a limit, and is gone with its child."""
+        assert self.limit.read_text() not in ("", "None"), "it may take for ever"
+        pids = self.pids.read_text().split()
+        assert len(pids) == 2
+        wait_for(lambda: all(state(pid) == "Z" for pid in pids), f"processes {pids} stay")
 
 
 @pytest.fixture
@@ -124,7 +142,8 @@ def run(faulty: Faulty, scene: Any, words: list[str], number: int | None, way: s
     """Run a command in a process of its own.  Returns: its outcome, and the host's commands."""
     faulty.number, faulty.way = number, way
     faulty.count = 0
-    faulty.log.write_text("")
+    for path in (faulty.log, faulty.limit, faulty.pids):
+        path.write_text("")
     outcome = faults.forked(scene.root, *words)
     faulty.number = None
     return outcome, faulty.log.read_text().splitlines()
@@ -149,17 +168,8 @@ def check(scene: Any, case: Any, way: str, outcome: Any, before: Any, after: Any
         assert done == after, scenes.changed(done, after)
 
 
-def ended(folder: Path) -> bool:
-    """Tell whether what hung is gone, with its child."""
-    path = folder / "pids"
-    if not path.exists():
-        return True
-    pids = path.read_text().split()
-    path.unlink()
-    return not any(os.path.exists(f"/proc/{pid}") and "Z" not in state(pid) for pid in pids)
-
-
 def state(pid: str) -> str:
+    """Return the letter of a process's state, Z also when it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -189,7 +199,8 @@ def test_s63_a_host_command_misbehaves(kind: str, scene_of: Any) -> None:
                 try:
                     with tally.counted(f"host command {way}"):
                         check(scene, case, way, outcome, before, after)
-                        assert devices.wait_until(partial(ended, faulty.folder), 30)
+                        if way == "hangs":
+                            faulty.check_that_it_has_ended()
                 except AssertionError as error:
                     wrong.append(
                         f"{case.words} ({case.stage}): {way}: {command[:120]}\n"

@@ -502,7 +502,6 @@ def block(image: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         devices, "device_number", lambda path: os.makedev(4000, 0) if path == image else None
     )
-    monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
     monkeypatch.setattr(devices, "wait_until", lambda condition: condition())
     return image
 
@@ -721,10 +720,11 @@ def test_settle_only_where_udev_runs(monkeypatch: pytest.MonkeyPatch, image: str
     assert host.ran == [["udevadm", "settle", "--timeout=10"]]
 
 
-def test_wait_until() -> None:
+def test_wait_until(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, False, True])
     assert devices.wait_until(lambda: next(answers))
-    assert not devices.wait_until(lambda: False, 0.01)
+    monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
+    assert not devices.wait_until(lambda: False)
 
 
 def test_links_below_dev_only(tmp_path: Path) -> None:

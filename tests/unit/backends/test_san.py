@@ -96,7 +96,6 @@ class Sysfs:
 def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sysfs:
     monkeypatch.setattr(devices, "SYS", str(tmp_path))
     monkeypatch.setattr(devices, "settle", lambda host: None)
-    monkeypatch.setattr(devices, "PATIENCE_S", 0.01)
     initiator = tmp_path / "initiatorname.iscsi"
     initiator.write_text("## DO NOT EDIT\nInitiatorName=iqn.me\n")
     monkeypatch.setattr(iscsiadm, "INITIATOR", str(initiator))
