@@ -133,15 +133,19 @@ def read_names_as_utf8() -> None:
 
 
 def fill_closed_streams() -> None:
-    """Put /dev/null where stdin, stdout or stderr is closed: no file of ours may take its place."""
-    for stream in (0, 1, 2):
+    """Put /dev/null where stdin, stdout or stderr is closed: no file of ours may take its place.
+
+    Lines that nobody reads are lost, as virsh's are.  Data of a volume is not: from what was stdin
+    nothing can be read, to what was stdout nothing written.
+    """
+    for stream, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDWR)):
         try:
             os.fstat(stream)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    for name in ("stdout", "stderr"):
+            os.open(os.devnull, flags)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def end(signum: int, frame: object) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # The name that stands for stdin or stdout.
 STANDARD = "-"
+STDIN, STDOUT = 0, 1
 
 
 @command("vol-delete", "Delete a given vol.", "Failed to delete vol {vol}", changes=True)
@@ -148,7 +149,7 @@ def vol_upload(
 
     found = session.volumes.find(vol, pool)
     try:
-        source = open(file if file != STANDARD else 0, "rb", closefd=file != STANDARD)  # noqa: SIM115
+        source = open(file if file != STANDARD else STDIN, "rb", closefd=file != STANDARD)  # noqa: SIM115
     except IsADirectoryError as error:
         raise StorageError(
             f"send handler failed: {error.strerror}", action=f"cannot send data to volume {vol}"
@@ -207,7 +208,7 @@ def vol_download(
         if to_stdout:
             sys.stdout.flush()
             session.has_data_on_stdout = True
-            target = sys.stdout.fileno()
+            target = STDOUT
         else:
             stack.enter_context(system_errors(f"cannot write '{file}'"))
             try:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "data"
 MEMORY_LIMIT_MIB = 60
-ON_DISK = "the disk: what has been written is synced before the command ends"
+ON_DISK = (
+    "the disk: what has been written is synced before the command ends, as it is by `cp+sync`;"
+    " `cp` alone leaves it in memory"
+)
 
 
 class Data:

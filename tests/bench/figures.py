@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OURS = "storagectl"
 MIB = 1024 * 1024
 OK, CEILING, MISSED = "ok", "below the ceiling", "MISSED"
+# How many times fewer the rounds of a long figure are.
+LONG = 4
 UNJUDGED = "not judged"  # in the short form: less is done than the goal is for
 INSTRUCTIONS = re.compile(r"Collected : (\d+)")
 
@@ -84,7 +86,7 @@ class Figure:
             way.prepare()
             if not self.right(name, timed(way, keep=True).output):
                 raise SystemExit(f"{self.what}: {name} did not do it")
-        for _ in range(max(1, rounds // 4) if self.long else rounds):
+        for _ in range(max(1, rounds // LONG) if self.long else rounds):
             for name, way in self.ways.items():
                 way.prepare()
                 run = timed(way)
@@ -97,6 +99,10 @@ class Figure:
     @property
     def ours(self) -> str:
         return next(iter(self.ways))
+
+    @property
+    def rounds(self) -> int:
+        return len(self.seconds[self.ours])
 
     def ratios(self) -> dict[str, Spread]:
         """Return our seconds to those of each other way, round by round."""

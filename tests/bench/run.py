@@ -1,12 +1,13 @@
 """Measure how fast storagectl is beside virsh, cp, qemu-img and ls, in turn.
 
     python tests/bench/run.py [--short] [--rounds 20] [--group GROUP ...] [--scratch DIR]
-                              [--million] [--json FILE] [--readme]
+                              [--million] [--mib 1024] [--json FILE] [--readme]
 
 Needs root, libvirtd, qemu-img, and storagectl installed beside this Python.  It starts a libvirtd
 of its own in name spaces of its own, makes its own pools, and leaves nothing behind.  A ratio is
 ours to the other's, round by round.  `--short` is quick, to see that it works; `--readme` also
-puts the table into the README.  Where valgrind is installed, instructions are counted too.
+puts the table of a whole run into the README.  Where valgrind is installed, instructions are
+counted too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from commands import SHORT, Commands, Sizes
 from data import Data
-from figures import OK, Figure, Spread, run
+from figures import OK, Figure, Spread, Way, run, timed
+
+from storagectl.host import ordered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -55,6 +59,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--readme", action="store_true", help="write the table of the README")
     arguments = parser.parse_args()
+    if arguments.readme and (arguments.short or arguments.group != GROUPS):
+        parser.error("the table of the README is of one whole run")
     if HAS_LIBVIRTD not in os.environ:
         start_again()
     sizes, rounds, mib = Sizes(), arguments.rounds, arguments.mib
@@ -65,7 +71,7 @@ def main() -> None:
     counting = not arguments.short and shutil.which("valgrind") is not None
     measured = []
     with tempfile.TemporaryDirectory(prefix="storagectl-bench-", dir=arguments.scratch) as scratch:
-        about = machine(scratch) | {"rounds": rounds}
+        about = machine(scratch) | {"start": starts(rounds)}
         for figure in figures(Path(scratch), sizes, mib, arguments.group):
             print(f"... {figure.what}", file=sys.stderr)
             figure.judged = not arguments.short
@@ -111,7 +117,27 @@ def machine(scratch: str) -> dict[str, Any]:
         "kernel": platform.release(),
         "processor": model[1] if model else platform.machine(),
         "cores": os.cpu_count(),
-        "file system": run(["stat", "-f", "-c", "%T", scratch]).strip(),
+        "file system": file_system(scratch),
+    }
+
+
+def file_system(folder: str) -> str:
+    """Return what files are on, as one without a journal is another thing for what lasts."""
+    device = os.stat(folder).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind = ordered.kind_of(number, Path("/proc/self/mountinfo").read_text())
+    if kind == "ext4" and not ordered.has_journal(number):
+        return f"{kind} without a journal"
+    return kind
+
+
+def starts(rounds: int) -> dict[str, float]:
+    """Return the least that a command of ours can take, in seconds: Python, and click imported."""
+    return {
+        what: statistics.median(
+            timed(Way([[sys.executable, "-c", code]])).seconds for _ in range(rounds)
+        )
+        for what, code in (("Python", ""), ("click", "import click"))
     }
 
 
@@ -119,7 +145,9 @@ def described(about: dict[str, Any]) -> str:
     return (
         f"{about['cores']} cores of {about['processor']}, Linux {about['kernel']}, files on"
         f" {about['file system']}; Python {about['python']}, click {about['click']}, virsh"
-        f" {about['virsh']}, qemu-img {about['qemu-img']}; {about['rounds']} rounds"
+        f" {about['virsh']}, qemu-img {about['qemu-img']}. Python starts in"
+        f" {duration(about['start']['Python'])}, and has imported click after"
+        f" {duration(about['start']['click'])}"
     )
 
 
@@ -154,10 +182,13 @@ def limits(figure: Figure, name: str) -> Iterator[str]:
 
 def markdown(about: dict[str, Any], measured: list[Figure]) -> Iterator[str]:
     """Yield the table for the README, and below it where the time goes that misses a goal."""
-    yield f"{described(about)}. Median times; ratios are least / median / most of all rounds."
+    yield (
+        f"{described(about)}. Median times of so many rounds; ratios are least / median / most of"
+        " them."
+    )
     yield ""
-    yield "| what | storagectl | beside | its time | ratio | goal | |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| what | rounds | storagectl | beside | its time | ratio | goal | |"
+    yield "|---|---|---|---|---|---|---|---|"
     for figure in measured:
         ours = duration(Spread.of(figure.seconds[figure.ours]).median)
         others = [name for name in figure.ways if name != figure.ours]
@@ -166,10 +197,20 @@ def markdown(about: dict[str, Any], measured: list[Figure]) -> Iterator[str]:
             goal = f"{figure.goals[name]:.2g}" if name in figure.goals else "-"
             verdict = figure.verdicts().get(name, "")
             ratio = figure.ratios()[name].shown(2)
-            yield f"| `{figure.what}` | {ours} | {name} | {theirs} | {ratio} | {goal} | {verdict} |"
+            cells = figure.rounds, ours, name, theirs, ratio, goal, verdict
+            yield f"| `{figure.what}` | {' | '.join(map(str, cells))} |"
         for limit in limits(figure, figure.ours):
             bound, _, verdict = limit.partition(": ")
-            yield f"| `{figure.what}` | {ours} | - | - | - | {bound} | {verdict} |"
+            cells = figure.rounds, ours, "-", "-", "-", bound, verdict
+            yield f"| `{figure.what}` | {' | '.join(map(str, cells))} |"
+    counted = [figure for figure in measured if figure.instructions]
+    if counted:
+        yield ""
+        yield "Millions of instructions, without what a daemon does (callgrind):"
+        yield ""
+    for figure in counted:
+        counts = (f"{name} {n / 1e6:.0f}" for name, n in figure.instructions.items())
+        yield f"- `{figure.what}`: {', '.join(counts)}."
     missed: dict[str, list[str]] = {}
     for figure in measured:
         if any(verdict != OK for verdict in figure.verdicts().values()):

@@ -261,6 +261,18 @@ def test_s55_closed_streams(running: Shell) -> None:
     assert len(os.listdir(running.target)) == 4
     done = running.sh("$S pool-info nosuch <&- >&- 2>&-; echo $?")
     assert done.stdout == "1\n"
+    done = running.sh("$S -q <&-; echo $?")
+    assert (done.stdout, done.stderr) == ("storagectl # \n0\n", "")
+
+
+def test_s55_no_data_is_lost_in_a_closed_stream(running: Shell) -> None:
+    volume = running.target / "v"
+    volume.write_bytes(b"data")
+    for command in ("vol-download v - d >&-", "vol-upload v - d <&-"):
+        done = running.sh(f"$S {command}; echo $?")
+        assert done.stdout.endswith("1\n")
+        assert done.stderr.endswith(": Bad file descriptor\n"), done
+    assert volume.read_bytes() == b"data"
 
 
 def test_s55_a_full_stdout_is_a_failure(running: Shell) -> None:

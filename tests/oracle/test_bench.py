@@ -21,7 +21,7 @@ from run import BEGIN, END, README, lines, markdown  # noqa: E402
 
 ABOUT = {
     "virsh": "9.0.0", "python": "3.11.2", "click": "8.1.8", "qemu-img": "7.2", "kernel": "6.1",
-    "processor": "one", "cores": 2, "file system": "ext4", "rounds": 3,
+    "processor": "one", "cores": 2, "file system": "ext4", "start": {"Python": 0.01, "click": 0.03},
 }  # fmt: skip
 
 
@@ -95,9 +95,11 @@ def test_the_tables_have_every_way_and_where_the_time_goes() -> None:
     assert "2.000 / 2.500 / 3.000" in text
     assert "million instructions: storagectl 123.4, virsh 1.0" in text
     table = list(markdown(ABOUT, [figure]))
-    row = "| `pool-list` | 50 ms | virsh | 20 ms | 2.00 / 2.50 / 3.00 | 1 | below the ceiling |"
+    assert "Python starts in 10 ms, and has imported click after 30 ms" in table[0]
+    row = "| `pool-list` | 3 | 50 ms | virsh | 20 ms | 2.00 / 2.50 / 3.00 | 1 | below the ceiling |"
     assert row in table
-    assert "| `pool-list` | 50 ms | - | - | - | 60 MiB | ok, 20 |" in table
+    assert "| `pool-list` | 3 | 50 ms | - | - | - | 60 MiB | ok, 20 |" in table
+    assert "- `pool-list`: storagectl 123, virsh 1." in table
     assert table[-1] == "- `pool-list`: Python."
 
 
