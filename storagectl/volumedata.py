@@ -220,10 +220,8 @@ def require_no_user(host: Host, volume: Volume) -> None:
         users = ", ".join(in_use.writers([volume.path]))
         if users:
             raise ResourceBusy(f"device '{volume.path}' is in use: {users}")
-        return
-    user = in_use.user_of_file(volume.path)
-    if user:
-        raise ResourceBusy(f"file '{volume.path}' is in use: {user}")
+    else:
+        in_use.require_no_device_on(volume.path)
 
 
 def bytes_left(fd: int) -> int | None:

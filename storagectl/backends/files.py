@@ -455,6 +455,10 @@ def resize(
 ) -> None:
     if volume.type == "dir":
         raise InternalError(f"Unexpected volume type '{volume.type}' of '{volume.name}'")
+    if capacity < volume.capacity:
+        from storagectl.backends import in_use
+
+        in_use.require_no_device_on(volume.path)
     require_known(volume)
     encryption = volume.encryption
     if volume.format != "raw" or encryption is not None:

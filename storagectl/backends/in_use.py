@@ -178,6 +178,13 @@ def user_of_file(path: str) -> str | None:
     return None
 
 
+def require_no_device_on(path: str) -> None:
+    """Refuse a regular file that a loop device or swap is on.  Raises: ResourceBusy."""
+    user = user_of_file(path)
+    if user:
+        raise ResourceBusy(f"file '{path}' is in use: {user}")
+
+
 def users_of_mount(target: str) -> list[str]:
     """Return what keeps a mount busy, in words: mounts, swaps, loop devices and processes."""
 

@@ -687,6 +687,20 @@ def test_ext2_makes_holes(ctl: Program, scratch: Scratch) -> None:
     assert (pool / "one").read_bytes() == bytes(4 * MIB) + b"x" * 4 * MIB
 
 
+# In use
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_what_a_loop_device_is_on_does_not_shrink(ctl: Program, pool: Path, format: str) -> None:
+    ctl.ok("vol-create-as", "p", "a", "20M", "--allocation", 0, "--format", format)
+    with attached(pool / "a") as device:
+        with nothing_changed(ctl.root, [device], pool):
+            error = ctl.refused("vol-resize", "a", "16M", "p", "--shrink")
+            assert f"resource busy: file '{pool}/a' is in use: attached to {device}" in error
+        ctl.ok("vol-resize", "a", "24M", "p")
+    ctl.ok("vol-resize", "a", "16M", "p", "--shrink")
+
+
 # Rename
 
 
