@@ -210,14 +210,14 @@ def opened(
 def require_no_user(host: Host, volume: Volume) -> None:
     """Refuse a file that a loop device or swap is on, and a device that somebody writes to.
 
-    A device that is claimed cannot be opened; a virtual machine claims none, and neither does
-    firmware that boots from it.
+    A device that is claimed cannot be opened; a virtual machine claims none, neither the device
+    nor a partition of it or its whole disk, and neither does firmware that boots from it.
     """
     from storagectl.backends import in_use, system
 
     if volume.type == "block":
         system.require_not_for_boot(host, volume.path)
-        users = ", ".join(in_use.writers([volume.path]))
+        users = ", ".join(in_use.writers(in_use.related_nodes(volume.path)))
         if users:
             raise ResourceBusy(f"device '{volume.path}' is in use: {users}")
     else:

@@ -63,7 +63,7 @@ def require_unused(host: Host, device: str) -> None:
         if user:
             node = device if place == folder else f"/dev/{node_name(place)}"
             raise ResourceBusy(f"device '{node}' is in use: {user}")
-    nodes = dict.fromkeys([device, *(f"/dev/{node_name(place)}" for place in places)])
+    nodes = related_nodes(device)
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
@@ -73,7 +73,7 @@ def require_unused(host: Host, device: str) -> None:
                 f"device '{device}' is in use" + (f": {who}" if who else "")
             ) from error
         raise SystemFailure(f"cannot open '{device}': {error.strerror}") from error
-    users = ", ".join(writers(list(nodes)))
+    users = ", ".join(writers(nodes))
     if users:
         raise ResourceBusy(f"device '{device}' is in use: {users}")
     system.require_not_for_boot(host, device)
@@ -137,6 +137,16 @@ def related(folder: str) -> Iterator[str]:
             yield os.path.join(folder, name)
     if os.path.exists(os.path.join(folder, "partition")):
         yield os.path.dirname(folder)
+
+
+def related_nodes(device: str) -> list[str]:
+    """Return a block device with the nodes of its partitions and of the disk it is part of.
+
+    What is written to one of them changes the others; who has one open may not claim it.
+    """
+    folder = devices.folder_of(device)
+    places = [] if folder is None else related(folder)
+    return list(dict.fromkeys([device, *(f"/dev/{node_name(place)}" for place in places)]))
 
 
 def user_of_device(folder: str) -> str | None:

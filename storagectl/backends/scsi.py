@@ -150,7 +150,7 @@ class Luns(Backend):
         return scsi_id.parse_serial(said, export=self.serial_with_port) or path
 
     def require_luns_unused(self) -> None:
-        """Refuse to take away a disk that is in use.  Nothing is read from it.
+        """Refuse to take away a disk that is in use, or a partition of it.  Nothing is read.
 
         Raises: ResourceBusy.
         """
@@ -159,12 +159,10 @@ class Luns(Backend):
             if folder is None:
                 continue
             for place in in_use.related(folder):
-                user = in_use.user_of_device(place)
+                node = f"/dev/{devices.node_name(place)}"
+                user = in_use.user_of_device(place) or ", ".join(in_use.openers(node))
                 if user:
-                    node = f"/dev/{devices.node_name(place)}"
                     raise ResourceBusy(f"device '{node}' is in use: {user}")
-            for user in in_use.openers(lun.node):
-                raise ResourceBusy(f"device '{lun.node}' is in use: {user}")
 
 
 class Scsi(Luns):

@@ -296,6 +296,26 @@ def test_s34_a_disk_with_a_partition_in_use(trap: Trap, how: str) -> None:
         trap.refused("pool-build", "part", "--overwrite", lost=[device], saying="is in use")
 
 
+def test_s34_a_partition_of_a_disk_that_is_written_to(trap: Trap) -> None:
+    """A virtual machine that has the whole disk would lose what is in the partition."""
+    device = trap.scratch.loop(96 * MIB)
+    trap.define("disk", device)
+    trap.ctl.ok("pool-build", "p")
+    trap.ctl.ok("pool-start", "p")
+    part = f"{os.path.basename(device)}p1"
+    trap.ctl.ok("vol-create-as", "p", part, "64M")
+    write(f"/dev/{part}", MIB, b"precious")
+    content = trap.scratch.folder / "content"
+    content.write_bytes(b"x" * 512)
+    with opened(device, os.O_RDWR) as saying:
+        for words in (("vol-wipe", part, "p"), ("vol-upload", part, content, "p"),
+                      ("vol-delete", part, "p")):  # fmt: skip
+            trap.refused(*words, lost=[device], saying=saying)
+    with opened(device, os.O_RDONLY):
+        trap.ctl.ok("vol-upload", part, content, "p")
+    trap.ctl.ok("vol-wipe", part, "p")
+
+
 def test_s34_a_regular_file_in_use(trap: Trap) -> None:
     """A pool on an image: somebody writes to it, or a loop device is on it."""
     image = trap.scratch.folder / "image"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakehost import FakeHost
+from fakekernel import FakeKernel
 from folders import MIB, Lab, last
 
 from storagectl import volumedata
+from storagectl.backends import devices, in_use
 from storagectl.errors import (
     ArgumentUnsupported,
     InternalError,
@@ -18,6 +21,10 @@ from storagectl.errors import (
     SystemFailure,
 )
 from storagectl.host import Host, bulk
+from storagectl.model import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Upload and download
 
@@ -238,3 +245,22 @@ def test_trim_is_refused(lab: Lab) -> None:
         lambda: volumedata.wipe(lab.volumes, found, "trim", bulk.Mover()), ArgumentUnsupported
     ) == ("argument unsupported: 'trim' algorithm not supported")
     assert lab.path("one", "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("volume", "opened"), [("sda", "sda1"), ("sda1", "sda")])
+def test_s34_a_device_with_another_part_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: str, opened: str
+) -> None:
+    kernel = FakeKernel(tmp_path, monkeypatch)
+    kernel.add("sda", "8:0")
+    kernel.add("sda/sda1", "8:1", partition="1")
+    numbers = {"/dev/sda": os.makedev(8, 0), "/dev/sda1": os.makedev(8, 1)}
+    monkeypatch.setattr(devices, "device_number", numbers.get)
+    monkeypatch.setattr(
+        in_use,
+        "writers",
+        lambda paths: ["process 7 (qemu)"] if f"/dev/{opened}" in paths else [],
+    )
+    lun = Volume("v", path=f"/dev/{volume}", type="block")
+    words = f"device '/dev/{volume}' is in use: process 7 (qemu)"
+    assert last(lambda: volumedata.require_no_user(FakeHost(), lun), ResourceBusy).endswith(words)

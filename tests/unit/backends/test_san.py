@@ -652,6 +652,23 @@ def test_logging_out(sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(ResourceBusy, Iscsi(iscsi_pool(), FakeHost()).stop) == words
 
 
+def test_s34_a_partition_of_a_lun_that_is_open(
+    sysfs: Sysfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine on it claims nothing, but loses its disk with the session."""
+    sysfs.session(3, host=5)
+    sysfs.lun("5:0:0:1", "sda")
+    place = "devices/platform/host5/session3/target5:0:0/5:0:0:1/block/sda"
+    sysfs.link("dev/block/8:0", place)
+    sysfs.write(f"{place}/sda1/partition", "1\n")
+    users = {"/dev/sda1": ["process 7 (qemu)"]}
+    monkeypatch.setattr(scsi.devices, "device_number", lambda path: os.makedev(8, 0))
+    monkeypatch.setattr(in_use, "user_of_device", lambda folder: None)
+    monkeypatch.setattr(in_use, "openers", lambda path: users.get(path, []))
+    words = "device '/dev/sda1' is in use: process 7 (qemu)"
+    assert said(ResourceBusy, Iscsi(iscsi_pool(), FakeHost()).stop) == words
+
+
 def test_paths_of_multipath_maps(sysfs: Sysfs) -> None:
     sysfs.lun("2:0:0:0", "sda")
     sysfs.link("dev/block/8:0", "class/block/sda")
