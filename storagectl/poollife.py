@@ -14,6 +14,7 @@ from storagectl.errors import (
     StorageError,
 )
 from storagectl.pools import require_absolute
+from storagectl.store import warn
 
 if TYPE_CHECKING:
     from storagectl.backends import Backend
@@ -176,7 +177,7 @@ def bring_up(
     no_overwrite: bool,
     before: Pool | None = None,
 ) -> None:
-    """Start a pool; put back the mark it had when that fails.
+    """Start a pool; when that fails stop it, unless it ran before, and put back its mark.
 
     Where a started pool has something run the mark comes first: a process that dies in
     between leaves a pool that the host says is inactive, never one that runs and is
@@ -192,6 +193,7 @@ def bring_up(
             backend.build(overwrite=overwrite, no_overwrite=no_overwrite)
         else:
             identities.require_same(pools.store, backend)
+        ran = backend.runs and backend.is_active()
         backend.start()
         try:
             if not backend.is_foreseen():
@@ -201,7 +203,8 @@ def bring_up(
             if pools.store.definition(pool.name) is not None:
                 identities.remember(pools.store, backend)
         except BaseException:
-            backend.stop()
+            if not ran:
+                stop_again(backend)
             raise
     except BaseException:
         backend.unbuild()
@@ -210,6 +213,14 @@ def bring_up(
         else:
             pools.store.mark_started(before)
         raise
+
+
+def stop_again(backend: Backend) -> None:
+    """Stop what a start that has failed did start; that it can't be stopped is only told."""
+    try:
+        backend.stop()
+    except StorageError as error:
+        warn(f"pool '{backend.pool.name}' could not be stopped again: {error.lines()[-1]}")
 
 
 def settle(pools: Pools, backend: Backend) -> None:

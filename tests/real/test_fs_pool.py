@@ -355,6 +355,20 @@ def test_mounted_by_hand(ctl: Program, scratch: Scratch, format: str) -> None:
         assert not is_mounted(target)
 
 
+def test_s54_a_start_that_fails_leaves_mounted_what_was(ctl: Program, scratch: Scratch) -> None:
+    """As an entry of fstab whose disk has failed since; xfs answers no more when that happens."""
+    device = scratch.loop(SIZES["xfs"])
+    make("xfs", device)
+    target = define(ctl, scratch, device, "xfs")
+    with mounted(device, target):
+        run("xfs_io", "-x", "-c", "shutdown", target)
+        error = ctl.refused("pool-start", "p")
+        assert f"cannot open directory '{target}': Input/output error" in error
+        assert is_mounted(target)
+    assert ctl.state("p") == "inactive"
+    ctl.ok("pool-start", "p")
+
+
 def test_something_else_at_the_target(ctl: Program, scratch: Scratch, device: str) -> None:
     make("ext4", device)
     target = define(ctl, scratch, device)

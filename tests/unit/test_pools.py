@@ -22,6 +22,7 @@ from storagectl.errors import (
     PoolActive,
     PoolInactive,
     PoolNotFound,
+    ResourceBusy,
     StorageError,
     SystemFailure,
     ToolTimeout,
@@ -296,6 +297,34 @@ def test_s55_a_start_that_is_interrupted_leaves_nothing(
     assert names_in(pools.store.markers) == set()
     assert done == (["stop"] if step == "state" else [])
     assert not pools.find("d1").active
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_s54_a_start_that_fails_stops_nothing_that_ran_before(
+    pools: Pools,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    active: bool,
+) -> None:
+    """And why the start has failed is told, whether or not it can be undone."""
+
+    def broken(self: Directory) -> None:
+        raise SystemFailure("broken")
+
+    def busy(self: Directory) -> None:
+        raise ResourceBusy("device '/dev/sda' is in use")
+
+    monkeypatch.setattr(Directory, "runs", True)
+    monkeypatch.setattr(Directory, "is_active", lambda self: active)
+    monkeypatch.setattr(Directory, "state", broken)
+    monkeypatch.setattr(Directory, "stop", busy)
+    pools.define(directory("d1", 1, folder))
+    assert last(lambda: poollife.start(pools, "d1", **PLAIN), SystemFailure) == "broken"
+    assert names_in(pools.store.markers) == set()
+    said = capsys.readouterr().err
+    assert ("'d1' could not be stopped again" in said) is not active
+    assert ("device '/dev/sda' is in use" in said) is not active
 
 
 def test_s44_a_stop_that_fails_leaves_the_pool_active(
