@@ -257,6 +257,15 @@ def btrfs_companions(name: str) -> list[str]:
     return []
 
 
+def btrfs_numbers(folder: str) -> set[str]:
+    """Return `major:minor` of all devices of the running btrfs on the device with a sysfs folder.
+
+    A mount of it shows a number of its own, and one of them as its source, whichever was given.
+    """
+    names = btrfs_companions(os.path.basename(folder))
+    return {read_line(f"{SYS}/class/block/{name}/dev") for name in names}
+
+
 def identity(path: str) -> tuple[int, int] | None:
     """Return what tells a file from all others, the same for all nodes of a block device."""
     try:

@@ -107,10 +107,21 @@ class Mounted(Directory):
         try:
             self.host.change(command, limit_s=self.host.limits.get("mount", self.mount_limit_s))
             self.host.expect(self.pool.target)
+            self._require_source()
         except BaseException:
             with contextlib.suppress(StorageError):
                 self.stop()  # cut short, it may have come as far as that
             raise
+
+    def _require_source(self) -> None:
+        """Unmount what mount(8) has mounted when it is not the pool's source.
+
+        Raises: OperationFailed.
+        """
+        other = self.top_mount()
+        if other is not None and not self.is_source(other):
+            self._unmount(mount.umount(self.pool.target))
+            raise OperationFailed(f"what was mounted at '{self.pool.target}' is '{other.source}'")
 
     def _foresee(self, command: list[str]) -> None:
         """Raise what mount(8) would fail with, as far as it can be told without mounting."""
@@ -206,12 +217,23 @@ class FileSystem(Mounted):
                 return True
             if stat.S_ISREG(status.st_mode) and self._is_loop_on(mount.source, device):
                 return True
-        return os.path.realpath(mount.source) == device or self._is_gone(mount.source)
+        return (
+            os.path.realpath(mount.source) == device
+            or self._is_gone(mount.source)
+            or self._is_companion(mount.source)
+        )
 
     def _is_gone(self, node: str) -> bool:
         """Tell whether the pool's device and a mounted one are both gone, as when it was pulled
         out: then nothing tells any more that one was a link to the other."""
         return node.startswith("/") and not (os.path.exists(node) or os.path.exists(self.device))
+
+    def _is_companion(self, node: str) -> bool:
+        """Tell whether a node is another device of the btrfs that the pool's device is part of."""
+        from storagectl.backends import devices
+
+        folder = devices.folder_of(self.device)
+        return folder is not None and devices.source_number(node) in devices.btrfs_numbers(folder)
 
     def _is_loop_on(self, node: str, file: str) -> bool:
         """Tell whether a node is the loop device that mount(8) has put on a regular file."""

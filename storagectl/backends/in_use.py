@@ -153,11 +153,7 @@ def user_of_device(folder: str) -> str | None:
     """Return what uses the block device with that sysfs folder, in words."""
     number = read_line(os.path.join(folder, "dev"))
     path = f"/dev/{node_name(folder)}"
-    # btrfs shows a device number of its own: there the source tells, which may be another of its
-    numbers = {number} | {
-        read_line(f"{devices.SYS}/class/block/{name}/dev")
-        for name in devices.btrfs_companions(os.path.basename(folder))
-    }
+    numbers = {number} | devices.btrfs_numbers(folder)
     for process, text in system.namespaces():
         for mount in blockdev.parse_mountinfo(text):
             if mount.device == number or devices.source_number(mount.source) in numbers:

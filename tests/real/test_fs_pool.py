@@ -369,6 +369,20 @@ def test_s54_a_start_that_fails_leaves_mounted_what_was(ctl: Program, scratch: S
     ctl.ok("pool-start", "p")
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_btrfs_of_several_devices(ctl: Program, scratch: Scratch, number: int) -> None:
+    """Either names it, and what the kernel shows as the source may be the other one."""
+    devices = [scratch.loop(SIZES["btrfs"]) for _ in range(2)]
+    run("mkfs.btrfs", "-q", "-f", *devices)
+    target = define(ctl, scratch, devices[number], "btrfs")
+    target.mkdir()
+    ctl.ok("pool-start", "p")
+    assert ctl.state("p") == "running"
+    ctl.ok("vol-create-as", "p", "raw", "1M")
+    ctl.ok("pool-destroy", "p")
+    assert not is_mounted(target)
+
+
 def test_something_else_at_the_target(ctl: Program, scratch: Scratch, device: str) -> None:
     make("ext4", device)
     target = define(ctl, scratch, device)

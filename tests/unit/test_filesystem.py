@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakehost import FakeHost
+from fakekernel import FakeKernel
 
 from storagectl.backends import SOURCE, devices, in_use
 from storagectl.backends.directory import Directory
@@ -75,6 +76,25 @@ def test_active_is_what_the_mount_table_says(tmp_path: Path, device: str) -> Non
         assert make(made, mounts=mounts)[0].is_active() == active, mounts
 
 
+def test_a_btrfs_of_several_devices_shows_any_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeKernel(tmp_path, monkeypatch)
+    nodes = {letter: str(tmp_path / f"sd{letter}") for letter in "abc"}
+    numbers = {nodes[letter]: os.makedev(8, minor) for minor, letter in enumerate("abc")}
+    monkeypatch.setattr(devices, "device_number", numbers.get)
+    for minor, letter in enumerate("abc"):
+        (tmp_path / f"sd{letter}").touch()
+        kernel.add(f"sd{letter}", f"8:{minor}")
+    for letter in "ab":
+        (kernel.sys / f"fs/btrfs/{UUID}/devices/sd{letter}").mkdir(parents=True)
+    target = tmp_path / "mnt"
+    for letter, active in (("a", True), ("b", True), ("c", False)):
+        for shown in "ab":
+            mounts = ROOT + line(nodes[shown], str(target), "0:50")
+            assert make(pool(nodes[letter], target), mounts=mounts)[0].is_active() == active
+
+
 def test_s64_names_with_blanks_and_links(tmp_path: Path, device: str) -> None:
     real = tmp_path / "a b\\c"
     real.mkdir()
@@ -133,6 +153,27 @@ def test_s21_start_mounts_what_may_not_run_anything(
     made.mount_options = options
     backend, host = make(made, (["mount", *words, device, str(target)], "", 0))
     with host:
+        backend.start()
+
+
+def test_s54_what_mount_has_mounted_in_place_of_the_source_is_unmounted(
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = str(tmp_path / "mnt")
+    backend, host = make(
+        pool(device, tmp_path / "mnt"),
+        (["mount", "-o", SAFE, "-t", "ext4", device, target], "", 0),
+        (["umount", target], "", 0),
+    )
+    spawn = host._spawn
+
+    def mounting(argv: list[str], *rest: object) -> tuple[int, str, str]:
+        there = line("/dev/other", target) if argv[0] == "mount" else ""
+        host.files["/proc/self/mountinfo"] = ROOT + there
+        return spawn(argv, *rest)
+
+    monkeypatch.setattr(host, "_spawn", mounting)
+    with host, pytest.raises(OperationFailed, match=f"mounted at '{target}' is '/dev/other'"):
         backend.start()
 
 
