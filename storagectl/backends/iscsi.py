@@ -127,22 +127,32 @@ class Iscsi(Luns):
 
     def _session(self) -> Session | None:
         """Return the session with the pool's target at its portal, as its initiator."""
-        initiator = self.pool.source.initiator or self.own_initiator()
         folder = f"{devices.SYS}/class/iscsi_session"
         for name in devices.listing(folder):
             place = f"{folder}/{name}"
             number = name.removeprefix("session")
             if devices.read_line(f"{place}/targetname") != self.target:
                 continue
-            if initiator not in (None, devices.read_line(f"{place}/initiatorname")):
-                continue
-            if not self._is_at_portal(number):
+            if not self._is_by_initiator(place) or not self._is_at_portal(number):
                 continue
             host = os.path.realpath(f"{place}/device").split("/host")[-1].partition("/")[0]
             below = (n for n in devices.listing(f"{place}/device") if n.startswith("target"))
             channel = next(below, f"target{host}:0:0").removeprefix("target")
             return Session(int(number), f"{channel}:")
         return None
+
+    def _is_by_initiator(self, session: str) -> bool:
+        """Tell whether a session is the pool's initiator's, by default the host's own.
+
+        The default interface is the host's own, whatever its name was at the login; no pool with
+        an initiator uses it.
+        """
+        name = devices.read_line(f"{session}/initiatorname")
+        initiator = self.pool.source.initiator
+        if initiator:
+            return name == initiator
+        own = devices.read_line(f"{session}/ifacename") == "default"
+        return own or self.own_initiator() in (None, name)
 
     def own_initiator(self) -> str | None:
         """Return the name by which the host logs in unless an interface has another."""

@@ -476,6 +476,17 @@ def test_session_where_the_host_has_no_initiator_name(
     assert session_of(iscsi_pool()) == (3, "5:0:0:")
 
 
+def test_session_from_before_the_host_was_given_another_name(sysfs: Sysfs) -> None:
+    sysfs.session(3, host=5, initiatorname="iqn.old")
+    assert session_of(iscsi_pool()) == (3, "5:0:0:")
+    assert session_of(iscsi_pool(initiator="iqn.me")) is None
+
+
+def test_session_through_an_interface_without_a_name(sysfs: Sysfs) -> None:
+    sysfs.session(3, host=5, ifacename="eth0")
+    assert session_of(iscsi_pool()) == (3, "5:0:0:")
+
+
 def test_session_by_initiator(sysfs: Sysfs) -> None:
     sysfs.session(3, host=5)
     sysfs.session(4, host=6, initiatorname="iqn.own", ifacename="storagectl-iface-1")
