@@ -77,10 +77,8 @@ class NetworkFileSystem(Mounted):
         format = self.pool.source.format or "auto"
         helper = HELPERS.get(format, f"mount.{format}")
         port = PORTS.get(format, NFS_PORT)
-        ports = (
-            Port(server.name, server.port or port, self._ask(server.name, format))
-            for server in self.pool.source.hosts
-        )
+        servers = ((mount.address(host.name), host.port) for host in self.pool.source.hosts)
+        ports = (Port(name, own or port, self._ask(name, format)) for name, own in servers)
         needs = super().needs()
         return needs._replace(tools=(*needs.tools, helper), ports=tuple(ports))
 

@@ -69,13 +69,20 @@ def mount_export(
 def export(host: str, folder: str, type: str | None) -> str:
     """Return what is mounted: HOST:FOLDER, //HOST/SHARE for cifs.
 
-    An IPv6 address stands in brackets, given with them or not.
+    An IPv6 address stands in brackets for NFS alone, given with them or not.
+    Source: nfs(5); resolve_host.c of cifs-utils; mount.glusterfs, a script that takes none.
     """
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
+    host = address(host)
     if type == "cifs":
         return f"//{host}/{folder.lstrip('/')}"
+    if ":" in host and type != "glusterfs":
+        host = f"[{host}]"
     return f"{host}:{folder}"
+
+
+def address(host: str) -> str:
+    """Return a server's name or address, an IPv6 one without the brackets it may be given in."""
+    return host.removeprefix("[").removesuffix("]")
 
 
 def umount(target: str, *, away: bool = False) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from storagectl.tools.mount import address
+
 LINE = re.compile(r"(/.*\S) +\S+")
 
 
 def exports(host: str) -> list[str]:
     """Ask a server what it exports; it understands addresses without brackets only."""
-    return ["showmount", "--no-headers", "--exports", host.removeprefix("[").removesuffix("]")]
+    return ["showmount", "--no-headers", "--exports", address(host)]
 
 
 def parse_exports(text: str) -> list[str]:

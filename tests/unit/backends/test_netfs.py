@@ -156,6 +156,21 @@ def test_a_target_that_is_a_link_to_the_mount_point(tmp_path: Path) -> None:
             ["-o", f"{SAFE},retry=0", "-t", "nfs", "[::1]:/vms"],
         ),
         (
+            {"format": "cifs", "dir": "share", "hosts": [Server("[::1]")]},
+            [],
+            ["-o", f"{SAFE},guest", "-t", "cifs", "//::1/share"],
+        ),
+        (
+            {"format": "glusterfs", "dir": "/vol", "hosts": [Server("[::1]")]},
+            [],
+            ["-o", f"{SAFE},direct-io-mode=1", "-t", "glusterfs", "::1:/vol"],
+        ),
+        (
+            {"format": "glusterfs", "dir": "/vol", "hosts": [Server("fe80::1%eth0")]},
+            [],
+            ["-o", f"{SAFE},direct-io-mode=1", "-t", "glusterfs", "fe80::1%eth0:/vol"],
+        ),
+        (
             {"format": "nfs", "dir": "-o exec $(id);x"},
             [],
             ["-o", f"{SAFE},retry=0", "-t", "nfs", "nas:-o exec $(id);x"],
@@ -170,6 +185,14 @@ def test_s21_start_mounts_as_libvirt_does(
     backend, host = make(made, (["mount", *argv, str(tmp_path)], "", 0))
     with host:
         backend.start()
+
+
+@pytest.mark.parametrize("kind", ["nfs", "cifs", "glusterfs"])
+def test_a_server_is_reached_by_its_address_without_brackets(tmp_path: Path, kind: str) -> None:
+    backend, _ = make(pool(tmp_path, format=kind, hosts=[Server("[::1]")]))
+    (port,) = backend.needs().ports
+    assert port.host == "::1"
+    assert not any("[" in word for word in port.ask)
 
 
 def test_start_of_what_is_mounted_does_nothing(tmp_path: Path) -> None:
