@@ -23,7 +23,6 @@ DISK_TYPES = ("0", "5")
 SERIAL_LIMIT_S = 5.0
 
 ADDRESS = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
-ADAPTER_NAME = re.compile(r"(?:scsi_)?host(\d+)")
 
 
 class Lun(NamedTuple):
@@ -203,10 +202,10 @@ class Scsi(Luns):
         if adapter.parent_address is not None:
             return self._host_at(adapter.parent_address, adapter.unique_id)
         name = adapter.name or ""
-        match = ADAPTER_NAME.fullmatch(name)
-        if match is None:
+        host = vhba.host_named(name)
+        if host is None:
             raise InternalError(f"Invalid adapter name '{name}' for SCSI pool")
-        return f"host{int(match[1])}"
+        return host
 
     def known_host(self) -> str | None:
         """Return the name of the SCSI host where it can be told."""
@@ -218,8 +217,8 @@ class Scsi(Luns):
     def known_hosts(self) -> set[str]:
         """Return the names of a vHBA, of the host it belongs to, and of the parent it is to get."""
         found = self.known_host()
-        names = {found, found and vhba.parent_of(found), self.adapter.parent}
-        return {name.removeprefix("scsi_") for name in names if name}
+        names = {found, found and vhba.parent_of(found), vhba.host_named(self.adapter.parent or "")}
+        return {name for name in names if name}
 
     def _host_at(self, address: PciAddress, unique_id: int | None) -> str:
         place = f"{address.domain:04x}:{address.bus:02x}:{address.slot:02x}.{address.function:x}"
@@ -289,7 +288,7 @@ class Scsi(Luns):
     def _require_parent(self, existing: str) -> None:
         wanted = self.adapter.parent
         parent = vhba.parent_of(existing) or existing
-        if wanted is not None and wanted.removeprefix("scsi_") not in (parent, existing):
+        if wanted is not None and vhba.host_named(wanted) not in (parent, existing):
             raise XmlError(
                 f"Parent attribute '{wanted}' does not match parent 'scsi_{parent}' determined for"
                 f" the 'scsi_{existing}' wwnn/wwpn lookup."

@@ -7,6 +7,7 @@ virNodeDeviceCreateVport.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from storagectl.backends import devices
@@ -15,6 +16,18 @@ from storagectl.errors import OperationFailed, OperationInvalid, XmlError
 if TYPE_CHECKING:
     from storagectl.host import Host
     from storagectl.model import Adapter
+
+
+ADAPTER_NAME = re.compile(r"(?:scsi_|fc_)?host(\d+)")
+
+
+def host_named(name: str) -> str | None:
+    """Return the host, `host3`, that an adapter's name is for; None where it is no such name.
+
+    Source: libvirt 9.0.0 virSCSIHostGetNumber.
+    """
+    match = ADAPTER_NAME.fullmatch(name)
+    return f"host{int(match[1])}" if match else None
 
 
 def folder(host: str) -> str:
@@ -59,8 +72,8 @@ def parent_of(host: str) -> str | None:
 def choose_parent(adapter: Adapter) -> str:
     """Return the FC host on which to make an adapter.  Raises: XmlError."""
     if adapter.parent is not None:
-        host = adapter.parent.removeprefix("scsi_")
-        if host not in hosts():
+        host = host_named(adapter.parent)
+        if host is None or host not in hosts():
             raise XmlError(f"parent '{adapter.parent}' specified for vHBA does not exist")
         return host
     if adapter.parent_wwnn is not None:

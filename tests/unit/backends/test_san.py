@@ -215,7 +215,7 @@ def test_a_login_does_not_wait_for_ever(sysfs: Sysfs, monkeypatch: pytest.Monkey
     assert 10 <= sum(clock.slept) < 10.2
 
 
-@pytest.mark.parametrize("name", ["host7", "scsi_host7"])
+@pytest.mark.parametrize("name", ["host7", "scsi_host7", "fc_host7"])
 def test_scan_of_an_adapter_by_name(sysfs: Sysfs, name: str) -> None:
     sysfs.scsi_host(7)
     backend = Scsi(scsi_pool(name=name), FakeHost())
@@ -224,7 +224,9 @@ def test_scan_of_an_adapter_by_name(sysfs: Sysfs, name: str) -> None:
     assert (sysfs.root / "class/scsi_host/host7/scan").read_text() == "- - -"
 
 
-@pytest.mark.parametrize("name", ["foo", "host", "hostx", "host1/../host7", "xhost7", "host7 "])
+@pytest.mark.parametrize(
+    "name", ["foo", "host", "hostx", "scsi_fc_host7", "host1/../host7", "xhost7", "host7 "]
+)
 def test_adapter_names_that_are_none(sysfs: Sysfs, name: str) -> None:
     sysfs.scsi_host(7)
     backend = Scsi(scsi_pool(name=name), FakeHost())
@@ -364,6 +366,7 @@ def test_no_parent_for_a_vhba(sysfs: Sysfs, parts: dict[str, str], words: str) -
     "parts",
     [
         {"parent": "scsi_host4"},
+        {"parent": "fc_host4"},
         {"parent_wwnn": "3" * 16, "parent_wwpn": "4" * 16},
         {"parent_fabric_wwn": "8" * 16},
     ],
@@ -401,12 +404,14 @@ def test_pools_that_share_an_adapter(sysfs: Sysfs) -> None:
     other_vhba = scsi_pool(type="fc_host", wwnn="1", wwpn="2", parent="scsi_host5")
     for one, other, shared in (
         (scsi_pool(name="host5"), scsi_pool(name="scsi_host5"), True),
+        (scsi_pool(name="host5"), scsi_pool(name="fc_host5"), True),
         (scsi_pool(name="host5"), by_address, True),
         (scsi_pool(name="host6"), by_address, False),
         (nowhere, nowhere, False),
         (fc_pool(), fc_pool(parent="host7"), True),
         (fc_pool(), other_vhba, False),
         (fc_pool(parent="host3"), scsi_pool(name="host3"), True),
+        (fc_pool(parent="fc_host6"), scsi_pool(name="host6"), True),
         (fc_pool(), scsi_pool(name="host9"), True),
         (fc_pool(), scsi_pool(name="host3"), True),
         (fc_pool(), scsi_pool(name="host4"), False),
