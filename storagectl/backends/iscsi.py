@@ -162,13 +162,16 @@ class Iscsi(Luns):
             return None
 
     def _is_at_portal(self, session: str) -> bool:
-        """Tell whether a session is with the pool's portal, whichever name that has."""
+        """Tell whether a session is with the pool's portal, whichever name or spelling that has."""
         name, port = self.place
         for place in self._connections(session):
             given = devices.read_line(f"{place}/persistent_address")
             if devices.read_line(f"{place}/persistent_port") != str(port):
                 continue
-            if given == name or devices.read_line(f"{place}/address") in self.host.addresses(name):
+            if given == name:
+                return True
+            used = {plain(given), plain(devices.read_line(f"{place}/address"))}
+            if not used.isdisjoint(map(plain, (name, *self.host.addresses(name)))):
                 return True
         return False
 
@@ -346,6 +349,18 @@ class Iscsi(Luns):
             devices.settle(self.host)
             if not self.host.plans and self._session() == session:
                 raise OperationFailed(f"the session with '{self.target}' has not ended")
+
+
+def plain(host: str) -> str:
+    """Return an address in its shortest spelling, without its scope; a name as it is.
+
+    The kernel writes 2001:db8::1 as 2001:0db8:0000:0000:0000:0000:0000:0001.
+    """
+    import ipaddress
+
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    return host
 
 
 BACKENDS = {"iscsi": Iscsi}

@@ -89,7 +89,7 @@ class Sysfs:
         address = changes.get("address", "192.0.2.1")
         self.write(f"{connection}/persistent_address", address + "\n")
         self.write(f"{connection}/persistent_port", changes.get("port", "3260") + "\n")
-        self.write(f"{connection}/address", address + "\n")
+        self.write(f"{connection}/address", changes.get("reached", address) + "\n")
 
 
 @pytest.fixture
@@ -471,6 +471,28 @@ def test_session(sysfs: Sysfs) -> None:
 def test_sessions_of_others(sysfs: Sysfs, changes: dict[str, str]) -> None:
     sysfs.session(3, **changes)
     assert session_of(iscsi_pool()) is None
+
+
+FULL = "2001:0db8:0000:0000:0000:0000:0000:0001"
+
+
+@pytest.mark.parametrize(
+    ("portal", "given", "reached", "known"),
+    [
+        ("2001:db8::1", FULL, FULL, True),
+        ("2001:db8:0::1", "2001:DB8::1", FULL, True),
+        ("2001:db8:0::1", "2001:db8::1", "2001:db8::5", True),
+        ("2001:db8::1", "nas", FULL, True),
+        ("2001:db8::2", "2001:db8::1", FULL, False),
+        ("fe80::1%eth0", "fe80::1", "fe80:0000:0000:0000:0000:0000:0000:0001", True),
+        ("192.0.2.2", "192.0.2.1", "192.0.2.2", True),
+    ],
+)
+def test_session_under_another_spelling_of_the_address(
+    sysfs: Sysfs, portal: str, given: str, reached: str, known: bool
+) -> None:
+    sysfs.session(3, address=given, reached=reached)
+    assert (session_of(iscsi_pool(hosts=[Server(portal)])) is not None) is known
 
 
 def test_session_where_the_host_has_no_initiator_name(
