@@ -1,7 +1,7 @@
 """Files of ours that somebody or something has damaged, and those of other versions.
 
 Each affects its own pool: the others are listed and work, the file is named on stderr, and one
-command mends it.  `pytest -rP tests/cli/test_rot.py | grep ^rot:` counts the cases.
+command mends it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tally
 from inprocess import Answer, storagectl
 
 from storagectl.host import Host
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UUID = "33333333-3333-4333-8333-{:012d}"
+DAMAGED, OTHERS = "damaged files", "files of other versions"
 
 
 class Area:
@@ -95,10 +97,6 @@ def area(tmp_path: Path) -> Area:
     return Area(tmp_path)
 
 
-def survived(case: str) -> None:
-    print(f"rot: {case}: tried 1, survived 1")
-
-
 # Definitions
 
 
@@ -158,6 +156,7 @@ UNLISTED = ("R06 a link to nothing",)  # as if it were not there
 
 @pytest.mark.parametrize("mend", ["pool-define", "pool-undefine"])
 @pytest.mark.parametrize("case", DAMAGES)
+@tally.counted(DAMAGED)
 def test_rot_of_a_definition(area: Area, case: str, mend: str) -> None:
     path = area.config / "bad.xml"
     os.rename(path, f"{path}.good")
@@ -177,10 +176,10 @@ def test_rot_of_a_definition(area: Area, case: str, mend: str) -> None:
     names = ["bad", "good"] if mend == "pool-define" else ["good"]
     assert area.ok("pool-list", "--all", "--name").split() == names
     assert area.ok("doctor", "good")
-    survived(f"{case}, {mend}")
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+@tally.counted(DAMAGED)
 def test_rot_r19_a_definition_that_cannot_be_read(
     area: Area, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -198,9 +197,9 @@ def test_rot_r19_a_definition_that_cannot_be_read(
         assert os.strerror(number) in area.refused("pool-info", "bad")
         assert area.run("pool-undefine", "bad").status == 0
     assert area.ok("pool-list", "--all", "--name").split() == ["good"]
-    survived(f"R19 {errno.errorcode[number]}")
 
 
+@tally.counted(DAMAGED)
 def test_rot_r20_two_definitions_with_one_uuid(area: Area) -> None:
     """Neither is taken for the other: by its UUID no pool is changed, by its name each is."""
     twin = area.write(area.config / "twin.xml", "twin", 1)
@@ -212,13 +211,13 @@ def test_rot_r20_two_definitions_with_one_uuid(area: Area) -> None:
         assert f"pools 'bad', 'twin' have the same UUID {UUID.format(1)}" in said
     assert area.run("pool-undefine", "twin").status == 0
     assert area.ok("pool-name", UUID.format(1)).strip() == "bad"
-    survived("R20 two definitions with one UUID")
 
 
 # Markers and links
 
 
 @pytest.mark.parametrize("case", [case for case in DAMAGES if case not in UNLISTED])
+@tally.counted(DAMAGED)
 def test_rot_of_a_marker(area: Area, case: str) -> None:
     """A pool that runs is known to run, and can be stopped, with what its definition says."""
     area.ok("pool-start", "bad", "--build")
@@ -236,18 +235,18 @@ def test_rot_of_a_marker(area: Area, case: str) -> None:
     assert area.run("pool-destroy", "bad").status == 0
     area.ok("pool-start", "bad")
     assert area.ok("pool-list", "--name").split() == ["bad", "good"]
-    survived(f"{case}, of a running pool")
 
 
+@tally.counted(DAMAGED)
 def test_rot_r21_a_broken_marker_of_a_transient_pool(area: Area) -> None:
     path = area.markers / "gone.xml"
     path.write_text("rubbish")
     area.check_the_others(path)
     assert area.run("pool-undefine", "gone").status == 0
     assert not path.exists()
-    survived("R21 the marker of a transient pool")
 
 
+@tally.counted(DAMAGED)
 def test_rot_r22_a_link_that_leads_nowhere_starts_nothing(area: Area) -> None:
     """Nor does a new pool of that name inherit it."""
     area.ok("pool-autostart", "bad")
@@ -256,7 +255,6 @@ def test_rot_r22_a_link_that_leads_nowhere_starts_nothing(area: Area) -> None:
     assert "autostart-dangling" in area.run("doctor", "--json").stdout
     area.ok("pool-define", area.folder / "bad.xml")
     assert area.ok("pool-info", "bad").split("Autostart:")[1].split()[0] == "no"
-    survived("R22 a dangling autostart link")
 
 
 # Secrets
@@ -264,6 +262,7 @@ def test_rot_r22_a_link_that_leads_nowhere_starts_nothing(area: Area) -> None:
 
 @pytest.mark.parametrize("mend", ["secret-define", "secret-undefine"])
 @pytest.mark.parametrize("case", [case for case in DAMAGES if case not in UNLISTED])
+@tally.counted(DAMAGED)
 def test_rot_of_a_secret(area: Area, case: str, mend: str) -> None:
     documents = []
     for number in (1, 2):
@@ -293,7 +292,6 @@ def test_rot_of_a_secret(area: Area, case: str, mend: str) -> None:
     words = [uuid] if mend == "secret-undefine" else [documents[0]]
     assert area.run(mend, *words).status == 0
     assert (uuid in area.ok("secret-list")) == (mend == "secret-define")
-    survived(f"{case}, of a secret, {mend}")
 
 
 # Versions
@@ -303,6 +301,7 @@ NEWER = FORMAT_LINE.replace(f'"{FORMAT}"', f'"{FORMAT + 1}"')
 UNKNOWN = "<compression level='9'><window>1</window></compression>"
 
 
+@tally.counted(OTHERS)
 def test_r30_an_older_programs_files_are_read_and_rewritten_with_the_next_change(
     area: Area,
 ) -> None:
@@ -316,9 +315,9 @@ def test_r30_an_older_programs_files_are_read_and_rewritten_with_the_next_change
     area.ok("pool-define", area.folder / "bad.xml")
     assert FORMAT_LINE in path.read_text()
     assert FORMAT_LINE not in area.ok("pool-dumpxml", "bad")
-    survived("R30 files of an older version")
 
 
+@tally.counted(OTHERS)
 def test_r31_the_line_is_none_of_the_definition(area: Area) -> None:
     """A program that does not know it, such as libvirt, passes over it: it is no element."""
     from lxml import etree
@@ -326,7 +325,6 @@ def test_r31_the_line_is_none_of_the_definition(area: Area) -> None:
     root = etree.fromstring((area.config / "bad.xml").read_bytes())
     assert root.tag == "pool"
     assert area.run("pool-define", area.config / "bad.xml", "--validate").status == 0
-    survived("R31 files of this version, read by others")
 
 
 CHANGES: list[list[object]] = [
@@ -336,6 +334,7 @@ CHANGES: list[list[object]] = [
 
 
 @pytest.mark.parametrize("words", CHANGES, ids=lambda words: words[0])
+@tally.counted(OTHERS)
 def test_r32_a_newer_programs_definition_is_read_and_kept_as_it_is(
     area: Area, words: list[object]
 ) -> None:
@@ -351,9 +350,9 @@ def test_r32_a_newer_programs_definition_is_read_and_kept_as_it_is(
     area.ok("pool-start", "--if-inactive", "good")
     assert area.run("pool-undefine", "--forget", "bad").status == 0
     assert not path.exists()
-    survived(f"R32 a newer definition, {words[0]}")
 
 
+@tally.counted(OTHERS)
 def test_r33_a_pool_that_a_newer_program_has_started(area: Area) -> None:
     area.ok("pool-start", "bad", "--build")
     area.ok("vol-create-as", "bad", "v", "1K")
@@ -369,18 +368,18 @@ def test_r33_a_pool_that_a_newer_program_has_started(area: Area) -> None:
     for words in lines:
         assert f"'{path}' has format {FORMAT + 1}" in area.refused(*words), words
     assert os.listdir(area.folder / "bad") == ["v"]
-    survived("R33 a pool that a newer version has started")
 
 
+@tally.counted(OTHERS)
 def test_r34_what_this_version_does_not_know_is_passed_over(area: Area) -> None:
     """A definition of this format with more in it, as of libvirt: it works, as with virsh."""
     path = area.write(area.config / "bad.xml", "bad", 1, prolog=FORMAT_LINE, more=UNKNOWN)
     area.ok("pool-start", "bad", "--build")
     area.ok("pool-destroy", "bad")
     assert UNKNOWN in path.read_text()
-    survived("R34 unknown elements")
 
 
+@tally.counted(OTHERS)
 def test_r35_a_newer_programs_secret(area: Area) -> None:
     document = area.folder / "secret.xml"
     document.write_text(f"<secret><uuid>{UUID.format(1)}</uuid></secret>")
@@ -395,4 +394,3 @@ def test_r35_a_newer_programs_secret(area: Area) -> None:
     for words in (["secret-define", document], setting):
         assert f"'{path}' has format {FORMAT + 1}" in area.refused(*words)
     assert path.read_text().startswith(NEWER)
-    survived("R35 a newer secret")

@@ -1,7 +1,7 @@
 """Many processes at the same moment: one wins, the others say why, and nothing is lost.
 
 STORAGECTL_RACERS is how many processes there are in a round, STORAGECTL_RACE_ROUNDS how many
-rounds each race has.  `pytest -rP tests/real/test_races.py | grep ^races:` counts them.
+rounds each race has.  `pytest -rP tests/real/test_races.py | grep ^races:` tells what came out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import inprocess
 import pytest
+import tally
 from crowd import Run, begin, together
 from scratch import MIB, make, mounts, run
 from waiting import wait_for
@@ -46,6 +47,7 @@ class Area:
         self.folder = folder
         self.root = folder / "root"
         self.pool = folder / "pool"
+        self.processes = 1
         self.ok("pool-define-as", "p", "dir", "--target", self.pool)
         self.ok("pool-start", "p", "--build")
 
@@ -59,6 +61,7 @@ class Area:
 
     def race(self, *lines: Sequence[object]) -> list[inprocess.Answer]:
         """Run commands at the same moment, in an order of chance; all must end."""
+        self.processes = max(self.processes, len(lines))
         order = list(range(len(lines)))
         random.shuffle(order)
         answers = dict(zip(order, together(self.root, [lines[n] for n in order]), strict=True))
@@ -92,10 +95,11 @@ def rounds(area: Area, name: str, one: Callable[[int], object]) -> None:
     """Run the rounds of a race and count them, by what came out."""
     outcomes = Counter[object]()
     for number in range(ROUNDS):
-        outcomes[one(number)] += 1
-        area.check()
+        with tally.counted("rounds of races"):
+            outcomes[one(number)] += 1
+            area.check()
     shown = ", ".join(f"{what}: {count}" for what, count in outcomes.items() if what)
-    print(f"races: {name}: {RACERS} processes, {ROUNDS} rounds, {ROUNDS} survived  {shown}")
+    print(f"races: {name}: {area.processes} processes, {ROUNDS} rounds  {shown}")
 
 
 def winner(answers: Sequence[inprocess.Answer], *words: str) -> int:
