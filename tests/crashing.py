@@ -131,9 +131,10 @@ class Tally:
         self.failures: list[str] = []
 
     @contextlib.contextmanager
-    def trying(self, where: str) -> Iterator[None]:
+    def trying(self, where: str, *, done: bool = True) -> Iterator[None]:
+        """Note what does not hold after an interruption, which counts where it was one."""
         try:
-            with tally.counted(self.kind):
+            with tally.counted(self.kind, int(done)):
                 yield
         except AssertionError as error:
             self.failures.append(f"{where}: {error}")
