@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from storagectl.backends import SOURCE, Backend, Needs, PoolState
 from storagectl.backends.attributes import permissions_of
 from storagectl.errors import Inaccessible, OperationInvalid
-from storagectl.host.files import is_staged, system_errors
+from storagectl.host.files import is_open_once, is_staged, system_errors
 from storagectl.model import Volume
 
 if TYPE_CHECKING:
@@ -231,8 +231,14 @@ class Directory(Backend):
             self.host.remove_folder(volume.path, f"cannot remove directory '{volume.path}'")
             return
         with contextlib.ExitStack() as stack:
+            alone = os.path.islink(volume.path)
             with contextlib.suppress(OSError):  # a link or the like can't be locked, but unlinked
-                stack.enter_context(self.host.opened(volume.path, write=True))
+                fd = stack.enter_context(self.host.opened(volume.path, write=True))
+                alone = is_open_once(fd)
+            if not alone:
+                from storagectl.backends import in_use
+
+                in_use.require_no_device_on(volume.path)
             self.host.remove(volume.path, lasts=True)
 
     def resize_volume(self, volume: Volume, capacity: int, *, allocate: bool, shrink: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch import MIB, attached, failed, make, nothing_changed, run
+from scratch import MIB, attached, backing_files, failed, make, nothing_changed, run
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -699,6 +699,37 @@ def test_what_a_loop_device_is_on_does_not_shrink(ctl: Program, pool: Path, form
             assert f"resource busy: file '{pool}/a' is in use: attached to {device}" in error
         ctl.ok("vol-resize", "a", "24M", "p")
     ctl.ok("vol-resize", "a", "16M", "p", "--shrink")
+
+
+def test_what_a_loop_device_is_on_is_not_deleted(
+    ctl: Program, scratch: Scratch, pool: Path
+) -> None:
+    """What a process has open is, as by virsh, and so is a link to what a loop device is on."""
+    ctl.ok("vol-create-as", "p", "a", "4M")
+    (pool / "link").symlink_to("a")
+    with attached(pool / "a") as device:
+        with nothing_changed(ctl.root, [device], pool):
+            error = ctl.refused("vol-delete", "a", "p")
+            assert f"resource busy: file '{pool}/a' is in use: attached to {device}" in error
+            assert error == ctl.refused("--dry-run", "vol-delete", "a", "p")
+        ctl.ok("vol-delete", "link", "p")
+    with (pool / "a").open("r+b"):
+        ctl.ok("vol-delete", "a", "p")
+
+
+def test_the_source_of_a_pool_is_not_deleted(ctl: Program, scratch: Scratch, pool: Path) -> None:
+    ctl.ok("vol-create-as", "p", "a", "16M")
+    target = scratch.folder / "t"
+    target.mkdir()
+    words = ("--source-dev", pool / "a", "--source-format", "ext4", "--target", target)
+    ctl.ok("pool-define-as", "inner", "fs", *words)
+    make("ext4", pool / "a")
+    ctl.ok("pool-start", "inner")
+    error = ctl.refused("vol-delete", "a", "p")
+    assert f"file '{pool}/a' is in use: mounted on {target}" in error
+    ctl.ok("pool-destroy", "inner")
+    wait_for(lambda: str(pool / "a") not in backing_files().values(), "the loop device stays")
+    ctl.ok("vol-delete", "a", "p")
 
 
 # Rename
