@@ -226,7 +226,7 @@ class Logical(VolumeGroup):
     def delete_volume(self, volume: Volume) -> None:
         devices.settle(self.host)
         found = self._logical_volumes()
-        require_no_snapshots(volume, snapshots_of(volume, found))
+        require_no_snapshots(volume, lost_without(volume, found))
         self._require_unused(volume, found)
         self.host.change(lvm.lvremove(volume.path))
         devices.settle(self.host)
@@ -325,8 +325,22 @@ class Logical(VolumeGroup):
 
 
 def snapshots_of(volume: Volume, found: list[LogicalVolume]) -> list[LogicalVolume]:
-    """Return the snapshots of a volume that are lost without it; thin ones are not."""
+    """Return the snapshots of a volume that keep what it loses; thin ones do not."""
     return [one for one in found if one.kind in lvm.SNAPSHOTS and one.origin == volume.name]
+
+
+def lost_without(volume: Volume, found: list[LogicalVolume]) -> list[LogicalVolume]:
+    """Return the volumes that LVM removes together with one.
+
+    Those are its snapshots, and thin volumes that have it as their external origin, as it is
+    not in their pool.  Source: lvmthin(7), "Thin snapshot of an external origin".
+    """
+    own = next((one.pool for one in found if one.name == volume.name), None)
+    return snapshots_of(volume, found) + [
+        one
+        for one in found
+        if one.kind == lvm.THIN and one.origin == volume.name and one.pool != own
+    ]
 
 
 def require_no_snapshots(volume: Volume, snapshots: list[LogicalVolume]) -> None:

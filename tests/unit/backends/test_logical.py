@@ -77,6 +77,15 @@ def volumes(name: str = "lvs-many", *changes: tuple[str, str]) -> tuple[list[str
     return lvm.lvs(VG), printed(name, *changes), 0
 
 
+def altered(**changes: dict[str, str]) -> tuple[list[str], str, int]:
+    """Give `lvs-many` with other fields of some volumes; LIN stands for lin.e-ar+1."""
+    report = json.loads(printed("lvs-many"))
+    for row in report["report"][0]["lv"]:
+        row.update(changes.get(row["lv_name"].replace(LIN, "LIN"), {}))
+    return lvm.lvs(VG), json.dumps(report), 0
+
+
+LIN = "lin.e-ar+1"
 HIDDEN = f".storagectl-{bytes(8).hex()}.part"
 NO_GROUP = (lvm.vgs(VG), *said("vgs-nosuch"))
 
@@ -643,6 +652,21 @@ def test_delete_volume() -> None:
     backend, host = make(volumes("lvs-open"))
     with host, pytest.raises(ResourceBusy, match="'two' is in use: in use"):
         backend.delete_volume(named("two"))
+
+
+def test_s38_delete_of_an_external_origin_would_delete_thin_volumes() -> None:
+    """A thin volume needs a volume that is not in its pool; in its own pool it shares blocks."""
+    lost = "has snapshots, which would be lost: thin"
+    for origin in ("two", "mirror"):
+        backend, host = make(altered(thin={"origin": origin}))
+        with host, pytest.raises(OperationInvalid, match=lost):
+            backend.delete_volume(named(origin))
+    backend, host = make(altered(thinsnap={"pool_lv": "another"}))
+    with host, pytest.raises(OperationInvalid, match=f"{lost}snap"):
+        backend.delete_volume(named("thin"))
+    backend, host = make(volumes(), (lvm.lvremove(f"/dev/{VG}/thin"), "", 0))
+    with host:
+        backend.delete_volume(named("thin"))
 
 
 def test_resize() -> None:
