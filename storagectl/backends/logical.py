@@ -313,11 +313,14 @@ class Logical(VolumeGroup):
                 )
             snapshots = snapshots_of(volume, volumes)
             require_no_snapshots(
-                volume, [one for one in snapshots if one.size - one.used < found.size]
+                volume, [one for one in snapshots if not one.holds_all_of(found.size)]
             )
+            # what is mapped may be shared with any other volume of the pool, and is then copied
+            alone = [one.pool for one in volumes].count(found.pool) == 1
+            wanted = found.size - found.used if alone else found.size
             for pool in volumes:
                 room = pool.size - pool.used
-                if pool.name == found.pool and found.size - found.used > room:
+                if pool.name == found.pool and wanted > room:
                     raise OperationFailed(
                         f"thin pool '{pool.name}' has {room} bytes left, too few to overwrite"
                         f" all of '{volume.path}'"

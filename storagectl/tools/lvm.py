@@ -22,7 +22,7 @@ GROUP_FIELDS = (
 )
 VOLUME_FIELDS = (
     "lv_name,lv_uuid,origin,lv_attr,lv_size,lv_skip_activation,data_percent,seg_size,segtype,"
-    "devices,vg_extent_size,pool_lv"
+    "devices,vg_extent_size,pool_lv,chunk_size"
 )
 PV_FIELDS = "pv_name,vg_name"
 
@@ -37,6 +37,9 @@ PLACE = re.compile(r"(.*)\((\d+)\)")
 
 # A snapshot that is full has 100.
 LARGEST_PERCENT = 1000
+
+# LVM takes none smaller, and this one by default.
+SNAPSHOT_CHUNK = 4096
 
 # The first letter of lv_attr.
 SNAPSHOTS = frozenset("sS")
@@ -83,7 +86,7 @@ class LogicalVolume(NamedTuple):
     """A logical volume.  `size` is that of its storage: for a snapshot what it may take in.
 
     `origin` is a volume that others can see, `pool` what a thin volume takes its blocks from.
-    `data_percent` is None where LVM counts nothing.
+    `data_percent` is None where LVM counts nothing, `chunk_size` 0 where there are no chunks.
     """
 
     name: str
@@ -98,11 +101,23 @@ class LogicalVolume(NamedTuple):
     extent_size: int
     places: tuple[Place, ...]
     pool: str | None
+    chunk_size: int
 
     @property
     def used(self) -> int:
         """How much of `size` holds data: all of it where LVM counts nothing."""
         return round(self.size * (100 if self.data_percent is None else self.data_percent) / 100)
+
+    def holds_all_of(self, size: int) -> bool:
+        """Tell whether a snapshot never overflows, whatever is written to an origin of that size.
+
+        It holds each chunk once: after a header, and with 16 bytes for each in chunks of their
+        own, of which one is prepared ahead.
+        Source: Linux drivers/md/dm-snap-persistent.c.
+        """
+        chunk = max(self.chunk_size, SNAPSHOT_CHUNK)
+        chunks = -(-size // chunk)
+        return self.size >= (1 + chunks + chunks // (chunk // 16) + 1) * chunk
 
 
 def is_valid_name(name: str) -> bool:
@@ -234,7 +249,8 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
     {"report": [{"lv": [
      {"lv_name":"snap", "lv_uuid":"3MYUwJ-...", "origin":"stripe", "lv_attr":"swi-a-s---",
       "lv_size":"4194304", "lv_skip_activation":"", "data_percent":"0.00", "seg_size":"4194304",
-      "segtype":"linear", "devices":"/dev/loop0(11)", "vg_extent_size":"4194304", "pool_lv":""},
+      "segtype":"linear", "devices":"/dev/loop0(11)", "vg_extent_size":"4194304", "pool_lv":"",
+      "chunk_size":"4096"},
      {"lv_name":"stripe", ..., "devices":"/dev/loop0(2),/dev/loop1(0)", ...},
      {"lv_name":"raid", ..., "devices":"raid_rimage_0(0),raid_rimage_1(0)", ...},
      {"lv_name":"[raid_rimage_0]", ..., "devices":"/dev/loop0(5)", ...},
@@ -263,6 +279,7 @@ def parse_volumes(text: str) -> list[LogicalVolume]:
                 extent_size=int(row["vg_extent_size"]),
                 places=tuple(on_devices(places, name)),
                 pool=row.get("pool_lv") or None,
+                chunk_size=size_of(row.get("chunk_size") or "0"),
             )
             for name, (row, *_) in found.items()
             if not name.startswith("[")

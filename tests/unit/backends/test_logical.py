@@ -751,22 +751,44 @@ def test_wipe_of_a_thin_volume_that_would_fill_its_pool() -> None:
     make(volumes("lvs-many", fits))[0].check_wipe(named("thin"))
 
 
+def test_s38_wipe_of_a_thin_volume_that_shares_its_blocks() -> None:
+    """A block that is shared is not overwritten but copied, so it takes another one."""
+    full = {"data_percent": "100.00", "lv_size": f"{16 * MIB}"}
+    pool = {"data_percent": "50.00", "lv_size": f"{30 * MIB}"}
+    with pytest.raises(OperationFailed, match="thin pool 'pool' has 15728640 bytes left"):
+        make(altered(thin=full, pool=pool))[0].check_wipe(named("thin"))
+    make(altered(thin=full, pool=pool, thinsnap={"pool_lv": "another"}))[0].check_wipe(
+        named("thin")
+    )
+
+
 def test_wipe_of_what_has_less_room_than_it_shows() -> None:
     with pytest.raises(NoSupport, match="is sparse, volume wipe not supported"):
         make(volumes())[0].check_wipe(named("sparse"))
     make(volumes())[0].check_wipe(named("two"))
 
 
-def test_s38_wipe_that_would_fill_a_snapshot() -> None:
+@pytest.mark.parametrize(
+    ("snap", "kept"),
+    [
+        ({"lv_size": f"{4 * MIB}"}, False),
+        # as large as its origin, it lacks the room for what it notes of each chunk
+        ({"lv_size": f"{8 * MIB}"}, False),
+        ({"lv_size": f"{12 * MIB}"}, True),
+        # what it holds of its origin it does not take a second time
+        ({"lv_size": f"{12 * MIB}", "data_percent": "69.00"}, True),
+        ({"lv_size": f"{12 * MIB}", "chunk_size": f"{MIB}"}, True),
+        ({"lv_size": f"{9 * MIB}", "chunk_size": f"{MIB}"}, False),
+    ],
+)
+def test_s38_wipe_that_would_fill_a_snapshot(snap: dict[str, str], kept: bool) -> None:
     """A snapshot keeps what its origin loses, and is worth nothing when it is full."""
-    origin = "lin.e-ar+1"
-    with pytest.raises(OperationInvalid, match="has snapshots, which would be lost: snap"):
-        make(volumes())[0].check_wipe(named(origin))
-    text = json.loads(printed("lvs-many"))
-    for row in text["report"][0]["lv"]:
-        if row["lv_name"] == "snap":
-            row["lv_size"] = str(16 * MIB)
-    make((lvm.lvs(VG), json.dumps(text), 0))[0].check_wipe(named(origin))
+    backend, _ = make(altered(snap=snap))
+    if kept:
+        backend.check_wipe(named(LIN))
+    else:
+        with pytest.raises(OperationInvalid, match="has snapshots, which would be lost: snap"):
+            backend.check_wipe(named(LIN))
 
 
 def test_layouts_are_those_of_the_own_group() -> None:

@@ -58,6 +58,7 @@ def test_volumes() -> None:
     assert found["thin"].places == ()
     assert (found["thin"].data_percent, found["thin"].used) == (0, 0)
     assert (found["thin"].pool, found["two"].pool) == ("pool", None)
+    assert found["thin"].chunk_size == 0
     assert found["two"].used == found["two"].size
     assert found["two"].size == 155189248
     assert found["two"].places == (
@@ -65,6 +66,27 @@ def test_volumes() -> None:
         ("/dev/loop0", 2 * EXTENT, 5 * EXTENT),
         ("/dev/loop0", 17 * EXTENT, 20 * EXTENT),
     )
+
+
+@pytest.mark.parametrize("chunk", [4096, 8192, 512 << 10])
+@pytest.mark.parametrize("chunks", [1, 255, 256, 257, 512, 1000, 70000])
+def test_a_snapshot_that_never_overflows(chunk: int, chunks: int) -> None:
+    """dm-snap-persistent.c: a header, and before each area of data its table."""
+    table = chunk // 16
+    last = max(
+        1 + chunks + -(-chunks // table),
+        2 + (chunks // table) * (table + 1),  # the table after a full one is cleared
+    )
+    document = json.loads(printed("lvs-many"))
+    row = next(row for row in document["report"][0]["lv"] if row["lv_name"] == "snap")
+    row["chunk_size"] = str(chunk)
+    for size, enough in ((last * chunk, True), (last * chunk - 1, False)):
+        row["lv_size"] = str(size)
+        found = lvm.parse_volumes(json.dumps(document))
+        snapshot = next(volume for volume in found if volume.name == "snap")
+        assert snapshot.holds_all_of(chunks * chunk) == enough
+        assert snapshot.holds_all_of(chunks * chunk - 1) == enough
+        assert not snapshot.holds_all_of(chunks * chunk + 1)
 
 
 def test_places_of_stripes_and_of_legs() -> None:
