@@ -20,6 +20,7 @@ from storagectl.errors import (
     OperationUnsupported,
     ResourceBusy,
     StorageError,
+    ToolFailed,
     VolumeExists,
 )
 from storagectl.host.files import is_staged, staged_path
@@ -111,8 +112,9 @@ class Logical(VolumeGroup):
             self._require_node(path)
             blocks.encrypt(self, volume, path)
             self._give_away(volume)
-        except BaseException:
-            if volume.name not in {other.name for other in before}:
+        except BaseException as error:
+            others = isinstance(error, ToolFailed) and lvm.EXISTS in error.stderr
+            if not others and volume.name not in {other.name for other in before}:
                 with contextlib.suppress(StorageError):
                     self._undo(volume.name)
             raise

@@ -31,6 +31,7 @@ SEGMENT_FIELDS = "pv_name,pv_uuid,vg_name,pv_pe_count,vg_extent_size,pvseg_start
 NOT_FOUND = "not found"
 FOREIGN = "with system ID"
 TWINS = "Multiple VGs found with the same name"
+EXISTS = "already exists in volume group"
 
 NAME = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
 PLACE = re.compile(r"(.*)\((\d+)\)")

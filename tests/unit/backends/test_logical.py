@@ -498,6 +498,13 @@ def test_a_failed_create_leaves_what_was_there() -> None:
         backend.create_volume(Volume("inact", capacity=4 * MIB, allocation=4 * MIB), metadata=False)
 
 
+def test_s54_a_failed_create_leaves_what_another_has_made_meanwhile() -> None:
+    said = f'  Logical Volume "two" already exists in volume group "{VG}"\n'
+    backend, host = make(volumes("lvs-none"), (lvm.lvcreate(VG, "two", 4 * MIB), said, 5))
+    with host, pytest.raises(ToolFailed, match="already exists"):
+        backend.create_volume(Volume("two", capacity=4 * MIB, allocation=4 * MIB), metadata=False)
+
+
 @pytest.mark.parametrize(
     ("backing", "error"),
     [("/dev/other/x", InvalidArgument), (f"/dev/{VG}/snap", OperationUnsupported)],
