@@ -130,9 +130,9 @@ class VolumeGroup(Backend):
                     f"volume group '{self.group}' belongs to another machine",
                     hint=error.stderr.splitlines()[0].strip(),
                 ) from error
-            if lvm.NOT_FOUND in error.stderr:
-                return None
             if lvm.TWINS not in error.stderr:
+                if lvm.is_without(error.stderr, self.group):
+                    return None
                 raise
             found = lvm.parse_groups(self.host.query(lvm.vgs()))
             groups = [group for group in found if group.name == self.group]

@@ -28,7 +28,6 @@ PV_FIELDS = "pv_name,vg_name"
 
 SEGMENT_FIELDS = "pv_name,pv_uuid,vg_name,pv_pe_count,vg_extent_size,pvseg_start,pvseg_size,lv_name"
 
-NOT_FOUND = "not found"
 FOREIGN = "with system ID"
 TWINS = "Multiple VGs found with the same name"
 EXISTS = "already exists in volume group"
@@ -124,6 +123,14 @@ class LogicalVolume(NamedTuple):
 def is_valid_name(name: str) -> bool:
     """Tell whether LVM can have a group or a volume of that name.  Source: lvm(8), VALID NAMES."""
     return NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+def is_without(stderr: str, group: str) -> bool:
+    """Tell whether LVM has failed because there is no such volume group.
+
+    It warns of other things that are "not found", as devices are.
+    """
+    return f'Volume group "{group}" not found' in map(str.strip, stderr.splitlines())
 
 
 def vgs(*groups: str) -> list[str]:

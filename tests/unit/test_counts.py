@@ -126,7 +126,7 @@ def test_lvm_is_asked_once_for_all_pools(tmp_path: Path) -> None:
     host = FakeHost(
         (lvm.vgs(), groups(30), 0),
         # one that is not among them is asked for: there may be a reason to tell
-        (lvm.vgs("vg30"), nosuch["stderr"], nosuch["status"]),
+        (lvm.vgs("vg30"), nosuch["stderr"].replace("nosuch", "vg30"), nosuch["status"]),
     )
     with host:
         entries = pools_of("logical", host, tmp_path, 31).all()

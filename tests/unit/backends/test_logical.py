@@ -87,7 +87,9 @@ def altered(**changes: dict[str, str]) -> tuple[list[str], str, int]:
 
 LIN = "lin.e-ar+1"
 HIDDEN = f".storagectl-{bytes(8).hex()}.part"
-NO_GROUP = (lvm.vgs(VG), *said("vgs-nosuch"))
+NO_GROUP = (lvm.vgs(VG), said("vgs-nosuch")[0].replace("nosuch", VG), 5)
+# Where a device is gone, LVM says so whatever it is asked.
+WARNING = "  WARNING: Devices file PVID 5wFo last seen on /dev/sdb not found.\n"
 
 
 @pytest.fixture(autouse=True)
@@ -299,13 +301,24 @@ def test_s38_two_groups_of_one_name() -> None:
     rows += second["report"][0]["vg"]
     rows.append({**rows[0], "vg_name": "other", "vg_uuid": "other"})
     both = (lvm.vgs(), json.dumps(first), 0)
-    for act in (Logical.start, Logical.delete):
-        backend, host = make((lvm.vgs(VG), *said("vgs-twins")), both)
+    text, status = said("vgs-twins")
+    for act, warned in ((Logical.start, text), (Logical.delete, WARNING + text)):
+        backend, host = make((lvm.vgs(VG), warned, status), both)
         with host, pytest.raises(OperationFailed) as caught:
             act(backend)
         assert caught.value.detail == f"there are 2 volume groups with the name '{VG}'"
         assert "GjNaAH" in caught.value.hint
         assert "TjNaAH" in caught.value.hint
+
+
+def test_s40_a_device_that_is_not_found_is_no_group_that_is_not_there() -> None:
+    backend, host = make((lvm.vgs(VG), f"{WARNING}  Reading metadata failed.\n", 5))
+    with host, pytest.raises(ToolFailed, match="Reading metadata failed"):
+        backend.find_group()
+    text, status = said("vgs-nosuch")
+    backend, host = make((lvm.vgs(VG), WARNING + text.replace("nosuch", VG), status))
+    with host:
+        assert backend.find_group() is None
 
 
 @pytest.mark.parametrize("name", ["-f", "a/b", "..", "a b"])

@@ -89,6 +89,20 @@ def test_a_snapshot_that_never_overflows(chunk: int, chunks: int) -> None:
         assert not snapshot.holds_all_of(chunks * chunk + 1)
 
 
+@pytest.mark.parametrize(
+    ("said", "without"),
+    [
+        ('  Volume group "vg" not found\n  Cannot process volume group vg\n', True),
+        ('  Volume group "other" not found\n', False),
+        ("  Devices file PVID 5wFo last seen on /dev/sdb not found.\n", False),
+        ('  Volume group "vg" not found, is inconsistent or has PVs missing.\n', False),
+        ("", False),
+    ],
+)
+def test_s40_a_group_that_is_not_there(said: str, without: bool) -> None:
+    assert lvm.is_without(said, "vg") == without
+
+
 def test_places_of_stripes_and_of_legs() -> None:
     found = {volume.name: volume for volume in lvm.parse_volumes(printed("lvs-hidden"))}
     assert [*found] == ["lin.e-ar+1", "mirror", "pool", "r5", "raid", "snap", "stripe", "thin",
