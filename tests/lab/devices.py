@@ -26,6 +26,7 @@ IN_GUEST = os.path.exists("/etc/storagectl-lab")
 SYSTEMD = os.path.exists("/run/systemd/system")
 # emulated, the guest is twenty times slower than the machine it runs on
 PATIENCE_S = 60
+SETTLE_TRIES = 5
 WORK = "/var/tmp"
 
 
@@ -57,7 +58,15 @@ def wait_for(what: str, check: Callable[[], object], timeout_s: float = PATIENCE
 
 
 def settle() -> None:
-    run("udevadm", "settle", "--timeout", str(PATIENCE_S))
+    """Wait until udev has done all; it drops who waits for it when another one comes."""
+    for left in reversed(range(SETTLE_TRIES)):
+        try:
+            run("udevadm", "settle", "--timeout", str(PATIENCE_S))
+        except ToolError as error:
+            if not left or "Broken pipe" not in str(error):
+                raise
+        else:
+            return
 
 
 def read(path: str) -> str:
