@@ -18,7 +18,7 @@ from storagectl.errors import (
 )
 from storagectl.host.files import system_errors
 from storagectl.store import warn
-from storagectl.volumes import require_unmoved
+from storagectl.volumes import require_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +202,7 @@ def opened(
                 volumes.host.opened(volume.path, write=write, follow=backend.stable_links)
             )
         volumes.require_same(backend)
-        require_unmoved(found)
+        require_in_place(found)
         with system_errors(f"cannot move data of volume '{volume.path}'"):
             yield fd
 

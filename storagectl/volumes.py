@@ -251,6 +251,7 @@ class Volumes:
                 already_exists(backend, volume.name),
                 self._filling(backend, volume.name),
             ):
+                require_in_place(source)
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, mover, metadata=metadata, reflink=reflink
                 )
@@ -454,6 +455,12 @@ def require_unmoved(found: Found) -> None:
         now = found.entry.backend.volume(volume.name)
         if now is None or now.extents != volume.extents:
             raise no_such_volume(volume)
+
+
+def require_in_place(found: Found) -> None:
+    """Raise too when something else is at the volume's path, before its content is used."""
+    require_unmoved(found)
+    found.entry.backend.check_path(found.volume)
 
 
 def no_such_volume(volume: Volume) -> VolumeNotFound:

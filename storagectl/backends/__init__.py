@@ -271,6 +271,9 @@ class Backend:
         del known, build
         yield from ()
 
+    def check_path(self, volume: Volume) -> None:
+        """Raise where what is at a volume's path is not the volume."""
+
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
 

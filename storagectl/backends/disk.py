@@ -468,13 +468,19 @@ class Disk(Backend):
     def _require_removable(self, part: Partition) -> None:
         """Refuse a partition that is in use, or that the kernel sees elsewhere."""
         node = self._node(part.number)
-        if devices.device_number(node) is None:
-            return
-        if not self._is_partition(node, part):
-            raise OperationFailed(
-                f"device '{node}' is not partition {part.number} of '{self.device}'"
-            )
-        in_use.require_unused(self.host, node)
+        if devices.device_number(node) is not None:
+            self._require_partition(node, part)
+            in_use.require_unused(self.host, node)
+
+    def _require_partition(self, path: str, part: Partition) -> None:
+        if not self._is_partition(path, part):
+            raise OperationFailed(f"'{path}' is not partition {part.number} of '{self.device}'")
+
+    def check_path(self, volume: Volume) -> None:
+        """Refuse a file beside an image, and what the kernel has not read the table anew for."""
+        part = self._find(self._table(), volume.name)
+        if part is not None:
+            self._require_partition(volume.path, part)
 
     def check_wipe(self, volume: Volume) -> None:
         part = self._find(self._table(), volume.name)

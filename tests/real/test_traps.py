@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -37,7 +38,6 @@ from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.root
 
@@ -410,6 +410,60 @@ def test_s37_a_disk_whose_name_begins_alike(trap: Trap) -> None:
             trap.refused(command, name, "one", lost=[one, other])
     trap.ctl.ok("vol-delete", f"{base}p1", "one")
     assert os.path.exists(f"/dev/{theirs}p1")
+
+
+def not_used(trap: Trap, part: str, lost: list[str], saying: str) -> None:
+    """The content of a volume of pool `p` is neither given out nor written."""
+    target = trap.scratch.folder / "kept-files"
+    trap.ctl.ok("pool-create-as", "files", "dir", "--target", target, "--build")
+    content, new = trap.scratch.folder / "content", trap.scratch.folder / "new.xml"
+    content.write_bytes(b"x" * 512)
+    new.write_text("<volume><name>copy</name></volume>")
+    for words in (("vol-wipe", part, "p"), ("vol-upload", part, content, "p"),
+                  ("vol-download", part, target / "down", "p"),
+                  ("vol-create-from", "files", new, part, "p")):  # fmt: skip
+        trap.refused(*words, lost=lost, saying=saying)
+    trap.ctl.ok("pool-destroy", "files")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_s37_s22_a_file_that_has_the_name_of_a_partition(trap: Trap, linked: bool) -> None:
+    """What stands beside an image, or where a link there leads to, is no part of it."""
+    beside = trap.scratch.folder / "kept"
+    beside.mkdir()
+    image, part = beside / "disk.img", beside / "disk.img1"
+    with image.open("xb") as stream:
+        stream.truncate(50 * MIB)
+    run("parted", "-s", image, "mklabel", "gpt", "mkpart", "one", "1MiB", "11MiB")
+    other = beside / "other" if linked else part
+    other.write_bytes(b"precious" * 512)
+    if linked:
+        part.symlink_to(other)
+    trap.define("disk", str(image))
+    trap.ctl.ok("pool-start", "p")
+    saying = f"'{part}' is not partition 1 of '{image}'"
+    not_used(trap, part.name, [str(image), str(other)], saying)
+    trap.ctl.ok("vol-delete", part.name, "p")
+    assert other.read_bytes() == b"precious" * 512
+
+
+def test_s37_a_kernel_with_an_old_table(trap: Trap) -> None:
+    """The kernel has the second partition under the name of the first one."""
+    device = trap.scratch.loop(96 * MIB)
+    trap.define("disk", device)
+    trap.ctl.ok("pool-build", "p")
+    trap.ctl.ok("pool-start", "p")
+    one, two = (f"{os.path.basename(device)}p{number}" for number in (1, 2))
+    for part in (one, two):
+        trap.ctl.ok("vol-create-as", "p", part, "32M")
+    run("mkfs.vfat", f"/dev/{two}")
+    start, size = (
+        int((Path("/sys/class/block") / two / what).read_text()) for what in ("start", "size")
+    )
+    for number in (1, 2):
+        run("delpart", device, number)
+    run("addpart", device, 1, start, size)
+    not_used(trap, one, [device], f"'/dev/{one}' is not partition 1 of '{device}'")
 
 
 def test_s35_a_disk_with_a_partition_of_the_running_system(trap: Trap) -> None:
