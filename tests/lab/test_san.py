@@ -118,10 +118,39 @@ def test_iscsi_sessions_of_others(shell: LabShell) -> None:
         assert devices.sessions() == [other.iqn]
         devices.logout(other)
         assert shell.state("q") == "inactive"
-        with devices.iscsi_session(other):
+        with devices.iscsi_session(other), another_initiator():
             assert shell.state("q") == "running"
             shell.ok("pool-destroy", "q")
         assert devices.sessions() == []
+
+
+@contextmanager
+def another_initiator() -> Iterator[None]:
+    """Give the host another name for a while; iscsid has read the one before."""
+    path = "/etc/iscsi/initiatorname.iscsi"
+    before = devices.read(path)
+    with open(path, "w") as file:
+        file.write("InitiatorName=iqn.2026-11.lab.storagectl:another\n")
+    try:
+        yield
+    finally:
+        with open(path, "w") as file:
+            file.write(f"{before}\n")
+
+
+def test_iscsi_over_ipv6(shell: LabShell, tmp_path: Path) -> None:
+    """A session is known by another spelling of its portal's address."""
+    other = LabShell(tmp_path / "other")
+    with clean_target() as target:
+        for one, host in ((shell, "::1"), (other, "0:0:0:0:0:0:0:1")):
+            one.ok("pool-define-as", "p", "iscsi", "--source-host", host,
+                   "--source-dev", target.iqn, "--target", "/dev/disk/by-path")  # fmt: skip
+            one.ok("pool-start", "p")
+            assert devices.sessions() == [target.iqn]
+            assert list(one.volumes("p")) == ["unit:0:0:1"]
+        other.ok("pool-destroy", "p")
+        assert devices.sessions() == []
+        assert shell.state("p") == "inactive"
 
 
 def test_iscsi_initiator(shell: LabShell) -> None:

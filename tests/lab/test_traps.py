@@ -280,3 +280,10 @@ def test_s34_a_lun_in_use_is_not_logged_out(trap: Trap) -> None:
             held = f"held by /dev/mapper/{group}-lv"
             trap.refused("pool-destroy", "p", lost=(lun,), saying=held)
             trap.volume_kept("unit:0:0:1", (lun,), wiped="resource busy")
+        run("parted", "-s", lun, "mklabel", "gpt", "mkpart", "vm", "1MiB", "9MiB")
+        devices.settle()
+        # as a virtual machine does, which claims nothing
+        with open(f"{lun}1", "r+b"):
+            held = f"is in use: process {os.getpid()}"
+            trap.refused("pool-destroy", "p", lost=(lun,), saying=f"'{lun}1' {held}")
+            trap.volume_kept("unit:0:0:1", (lun,), wiped=held)
