@@ -92,7 +92,8 @@ def of_paths(files: Files, paths: Iterable[str], own: Collection[int] = ()) -> S
         folder = None if number is None else devices.sysfs_folder(number)
         if number is not None:
             numbers[devices.dev_text(number)] = path
-            uses += mounts_of(mounts, path, devices.dev_text(number))
+            companions = set() if folder is None else devices.btrfs_numbers(folder)
+            uses += mounts_of(mounts, path, {devices.dev_text(number), *companions})
         uses += [
             Use(SWAP, KERNEL, path) for swap in devices.swaps() if files.identity(swap) == identity
         ]
@@ -111,10 +112,13 @@ def of_paths(files: Files, paths: Iterable[str], own: Collection[int] = ()) -> S
     return Seen([*uses, *openers], unseen, frozenset(used))
 
 
-def mounts_of(mounts: list[Mount], path: str, number: str) -> Iterator[Use]:
-    """Yield the mounts of a block device; btrfs shows a number of its own, and its source tells."""
+def mounts_of(mounts: list[Mount], path: str, numbers: set[str]) -> Iterator[Use]:
+    """Yield the mounts of a block device, by the numbers of all that its file system is on.
+
+    btrfs shows a number of its own: there the source tells, which is any of its devices.
+    """
     for mount in mounts:
-        if mount.device == number or devices.same_device(mount.source, number):
+        if not numbers.isdisjoint((mount.device, devices.source_number(mount.source))):
             yield Use(MOUNT, mount.target, path)
 
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fakehost import FakeHost
+from fakekernel import FakeKernel
 
 from storagectl.backends import devices, users
 
@@ -38,6 +39,26 @@ def test_partitions_are_told_by_sysfs_and_not_by_their_names(tmp_path: Path) -> 
     for name in ("sda1", "sda2"):
         (tmp_path / name / "partition").touch()
     assert list(users.partitions(str(tmp_path))) == ["/dev/sda1", "/dev/sda2"]
+
+
+def test_a_device_of_a_mounted_btrfs_that_the_mount_does_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeKernel(tmp_path, monkeypatch)
+    names = ("sda", "sdb", "sdc")
+    monkeypatch.setattr(devices, "identity", lambda path: (0, names.index(path[5:])))
+    monkeypatch.setattr(devices, "device_number", lambda path: os.makedev(8, names.index(path[5:])))
+    for minor, name in enumerate(names):
+        kernel.add(name, f"8:{minor}")
+    for name in names[:2]:
+        (kernel.sys / "fs/btrfs/1234/devices" / name).mkdir(parents=True)
+    kernel.mount("0:50", "/dev/sda", "/srv")
+    files = users.Files(FakeHost(files={"/proc/self/mountinfo": ""}))
+    for name in names[:2]:
+        assert users.of_paths(files, [f"/dev/{name}"]).uses == [
+            users.Use("mount", "/srv", f"/dev/{name}")
+        ]
+    assert users.of_paths(files, ["/dev/sdc"]).uses == []
 
 
 def test_mounts_that_only_another_name_space_has(
