@@ -375,7 +375,9 @@ def test_btrfs_of_several_devices(ctl: Program, scratch: Scratch, number: int) -
     devices = [scratch.loop(SIZES["btrfs"]) for _ in range(2)]
     run("mkfs.btrfs", "-q", "-f", *devices)
     target = define(ctl, scratch, devices[number], "btrfs")
-    target.mkdir()
+    # as udev does, which makes the kernel look at each device
+    with mounted(devices[0], target, "-o", ",".join(f"device={device}" for device in devices)):
+        pass
     ctl.ok("pool-start", "p")
     assert ctl.state("p") == "running"
     ctl.ok("vol-create-as", "p", "raw", "1M")
