@@ -53,6 +53,7 @@ def upload(
     volumes.pools.store.require_writable("virStorageVolUpload")
     mover = volumes.host.mover(mover)
     with volumes.holding(found), opened(volumes, found, write=True) as old:
+        found.entry.backend.check_content(found.volume, "upload to")
         size = os.lseek(old, 0, os.SEEK_END)
         grows = found.volume.type == "file" and found.volume.format != "raw"
         room = sys.maxsize if grows else size - offset
@@ -140,6 +141,7 @@ def wipe(volumes: Volumes, found: Found, algorithm: str, mover: Mover) -> None:
     mover = volumes.host.mover(mover)
     volume = found.volume
     with volumes.holding(found) as entry:
+        entry.backend.check_content(volume, "wipe")
         entry.backend.check_wipe(volume)
         if algorithm == "trim":
             raise ArgumentUnsupported("'trim' algorithm not supported")

@@ -251,6 +251,7 @@ class Volumes:
                 already_exists(backend, volume.name),
                 self._filling(backend, volume.name),
             ):
+                source.entry.backend.check_content(source.volume, "copy")
                 require_in_place(source)
                 backends.require(backend, "create_volume_from")(
                     volume, source.volume, mover, metadata=metadata, reflink=reflink

@@ -274,6 +274,9 @@ class Backend:
     def check_path(self, volume: Volume) -> None:
         """Raise where what is at a volume's path is not the volume."""
 
+    def check_content(self, volume: Volume, deed: str) -> None:
+        """Raise where a volume, which is to `wipe` or the like, has no content of its own."""
+
     def check_wipe(self, volume: Volume) -> None:
         """Raise where the content of a volume must not be overwritten as a whole."""
 

@@ -482,10 +482,11 @@ class Disk(Backend):
         if part is not None:
             self._require_partition(volume.path, part)
 
-    def check_wipe(self, volume: Volume) -> None:
+    def check_content(self, volume: Volume, deed: str) -> None:
+        """Refuse an extended partition: it holds where the logical ones are, and not them."""
         part = self._find(self._table(), volume.name)
         if part is not None and part.kind == parted.EXTENDED:
-            raise NoSupport(f"cannot wipe extended partition '{volume.path}'")
+            raise NoSupport(f"cannot {deed} extended partition '{volume.path}'")
 
 
 def stopping(name: str) -> str:

@@ -282,8 +282,8 @@ def test_logical(device: str) -> None:
     for volume in backend.volumes(details=True):
         assert volume.extents[0].start % MIB == 0
     with pytest.raises(NoSupport, match=f"^cannot wipe extended partition '{device}p4'$"):
-        backend.check_wipe(extended)
-    backend.check_wipe(Volume(f"{os.path.basename(device)}p5"))
+        backend.check_content(extended, "wipe")
+    backend.check_content(Volume(f"{os.path.basename(device)}p5"), "wipe")
     with pytest.raises(StorageError, match="extended partition already exists"):
         create(backend, 8, MIB, "extended")
     before = digest(device)

@@ -412,6 +412,31 @@ def test_s37_a_disk_whose_name_begins_alike(trap: Trap) -> None:
     assert os.path.exists(f"/dev/{theirs}p1")
 
 
+def test_an_extended_partition_has_no_content(trap: Trap) -> None:
+    """Its two sectors are where the logical partitions are: without them these are lost."""
+    device = trap.scratch.loop(96 * MIB)
+    run("parted", "-s", device, "mklabel", "msdos", "mkpart", "extended", "1MiB", "40MiB",
+        "mkpart", "logical", "2MiB", "10MiB")  # fmt: skip
+    trap.ctl.ok("pool-create-as", "p", "disk", "--source-dev", device, "--source-format", "dos",
+                "--target", "/dev")  # fmt: skip
+    extended, logical = (f"{os.path.basename(device)}p{number}" for number in (1, 5))
+    target = trap.scratch.folder / "kept-files"
+    trap.ctl.ok("pool-create-as", "files", "dir", "--target", target, "--build")
+    zeros, new = trap.scratch.folder / "zeros", trap.scratch.folder / "new.xml"
+    zeros.write_bytes(bytes(512))
+    new.write_text("<volume><name>copy</name></volume>")
+    for deed, words in {
+        "wipe": ("vol-wipe", extended, "p"),
+        "upload to": ("vol-upload", extended, zeros, "p"),
+        "copy": ("vol-create-from", "files", new, extended, "p"),
+    }.items():
+        saying = f"cannot {deed} extended partition '/dev/{extended}'"
+        trap.refused(*words, lost=[device], saying=saying)
+    assert trap.ctl.names("p") == [extended, logical]
+    for pool in ("files", "p"):
+        trap.ctl.ok("pool-destroy", pool)
+
+
 def not_used(trap: Trap, part: str, lost: list[str], saying: str) -> None:
     """The content of a volume of pool `p` is neither given out nor written."""
     target = trap.scratch.folder / "kept-files"
