@@ -17,24 +17,32 @@ MAX_CHAIN = 200
 
 
 def require_unreferenced(volumes: Volumes, found: Found) -> None:
-    """Refuse a volume whose path a pool's definition or another volume has."""
-    from storagectl.backends import devices
+    """Refuse a volume whose path, or one below it, a pool's definition or another volume has."""
+    from storagectl.backends import devices, users
+    from storagectl.usage import lies_in
 
     name, path = found.volume.name, found.volume.path
+    seen = users.Files(volumes.host)
+    real = os.path.join(seen.real(os.path.dirname(path)), name)
+
+    def leads_there(place: str) -> bool:
+        return lies_in(place, path) or (os.path.isabs(place) and lies_in(seen.real(place), real))
+
     for entry in volumes.pools.all():
         pool = entry.pool
         for place in (pool.target, *(device.path for device in pool.source.devices)):
-            if place == path or place.startswith(path + "/"):
+            if leads_there(place):
                 raise OperationInvalid(f"pool '{pool.name}' is on volume '{name}': {place}")
         inside = entry.name == found.entry.name and entry.backend.keeps_references
         for other in [] if inside else listed(entry):
             files = [("backing", other.backing.path)] if other.backing else []
             files += [("data", file) for file in other.data_files]
             for use, file in files:
-                if devices.same_file(file, path):
+                same = devices.same_file(file, path)
+                if same or leads_there(file):
                     raise OperationInvalid(
-                        f"volume '{name}' is the {use} file of volume '{other.name}'"
-                        f" in pool '{pool.name}'"
+                        f"volume '{name}' {'is' if same else 'has'} the {use} file of volume"
+                        f" '{other.name}' in pool '{pool.name}'"
                     )
 
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from folders import MIB, UUID, Lab, last, lines
@@ -37,6 +38,9 @@ from storagectl.errors import (
 from storagectl.host import Host, bulk, files, lasting, locks
 from storagectl.model import BackingStore, Encryption, Pool, Volume
 from storagectl.volumes import sanitized
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BAD_NAMES = ["../escape", "x/y", "/abs", "..", ".", "", "a\0b", "a\nb"]
 
@@ -643,12 +647,17 @@ def test_rename_of_what_a_process_that_cannot_be_seen_has_locked(
     rename(lab)
 
 
+def overlay_of(path: Path) -> bytes:
+    """Return the header of a qcow2 image that is based on another."""
+    name = os.fsencode(path)
+    header = b"QFI\xfb" + struct.pack(">IQIIQ", 2, 72, len(name), 16, 4096)
+    return header.ljust(72, b"\0") + name + bytes(400)
+
+
 def test_rename_of_what_others_rely_on(lab: Lab) -> None:
     path = lab.path("one", "a")
     lab.make("one", "a", b"x" * 4096)
-    name = os.fsencode(path)
-    header = b"QFI\xfb" + struct.pack(">IQIIQ", 2, 72, len(name), 16, 4096)
-    overlay = lab.make("two", "over", header.ljust(72, b"\0") + name + bytes(400))
+    overlay = lab.make("two", "over", overlay_of(path))
     assert overlay.volume.backing is not None
     assert last(lambda: rename(lab), OperationInvalid) == (
         "Requested operation is not valid: volume 'a' is the backing file of volume 'over' in"
@@ -662,6 +671,26 @@ def test_rename_of_what_others_rely_on(lab: Lab) -> None:
         f"pool 'inner' is on volume 'd': {lab.root}/one/d/x"
     )
     rename(lab)
+
+
+@pytest.mark.parametrize("way", ["one/d", "link/d"])
+def test_rename_of_a_folder_that_others_rely_on(lab: Lab, way: str) -> None:
+    """Also where the path that they know goes through a link."""
+    for name in ("d", "d2"):
+        lab.path("one", name).mkdir()
+    (lab.root / "link").symlink_to("one")
+    place = lab.root / way
+    (place / "base").write_bytes(b"x" * 4096)
+    overlay = lab.make("two", "over", overlay_of(place / "base"))
+    assert last(lambda: rename(lab, of="d"), OperationInvalid).endswith(
+        "volume 'd' has the backing file of volume 'over' in pool 'two'"
+    )
+    lab.volumes.delete(overlay, snapshots=False)
+    lab.pools.define(Pool("dir", "inner", UUID.format(7), target=str(place / "x")))
+    assert last(lambda: rename(lab, of="d"), OperationInvalid).endswith(
+        f"pool 'inner' is on volume 'd': {place}/x"
+    )
+    rename(lab, of="d2")
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
