@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from storagectl import backends, conflicts, events, identities, plan, poollife
@@ -206,7 +207,7 @@ class Runner:
         if found.volume.extents != volume.extents:
             raise OperationInvalid(f"volume '{volume.name}' is another one by now")
         references.require_unreferenced(self.volumes, found)
-        if found.volume.type == "file":
+        if found.volume.type == "file" and not os.path.islink(found.volume.path):
             with files.unused(self.pools.host, found.volume):
                 pass
         self.volumes.delete(found, snapshots=False)

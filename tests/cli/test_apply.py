@@ -258,6 +258,18 @@ def test_prune(repository: Repository) -> None:
     assert (repository.srv / "other").is_dir()
 
 
+def test_links_are_pruned_and_what_they_lead_to_is_kept(repository: Repository) -> None:
+    repository.apply()
+    outside = repository.srv / "outside"
+    outside.write_bytes(b"precious")
+    (repository.srv / "images/b").symlink_to(outside)
+    assert repository.apply("--prune", "volumes", repository.folder).stdout == (
+        "Vol b of pool images deleted\n1 change made\n\n"
+    )
+    assert os.listdir(repository.srv / "images") == ["a"]
+    assert outside.read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("text", ["<storage/>", "<volume pool='images'><name>a</name></volume>"])
 def test_pools_are_not_pruned_by_files_without_any(repository: Repository, text: str) -> None:
     repository.apply()
