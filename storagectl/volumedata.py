@@ -227,11 +227,15 @@ def require_no_user(host: Host, volume: Volume) -> None:
 
 
 def bytes_left(fd: int) -> int | None:
-    """Return how much of an open file is yet to be read; None where only reading tells."""
+    """Return how much of an open file is yet to be read; None where only reading tells.
+
+    Files of the kernel's, such as those in /proc and /sys, have other sizes than they say.
+    """
     status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode) or len(os.pread(fd, 2, max(size - 1, 0))) != min(size, 1):
         return None
-    return max(status.st_size - os.lseek(fd, 0, os.SEEK_CUR), 0)
+    return max(size - os.lseek(fd, 0, os.SEEK_CUR), 0)
 
 
 @contextlib.contextmanager

@@ -93,9 +93,11 @@ class PlannedMover(Mover):
         # what is written in place must not become longer
         whole = whole and target in self.host.places
         limit = (room + 1 if whole else room) if bounded else None
-        self.host.script.comment("The data comes from stdin: bash SCRIPT <DATA")
-        self.host.record(dd(None, place, seek=offset, count=limit))
-        self.source = (None, 0)
+        given = self.host.name(source)
+        if given is None:
+            self.host.script.comment("The data comes from stdin: bash SCRIPT <DATA")
+        self.host.record(dd(given, place, seek=offset, count=limit))
+        self.source = (given, 0)
         if whole and bounded and place is not None:
             self.host.script.add(
                 f'[ "$(stat --format=%s -- {quote(place)})" -le {offset + room} ]'

@@ -56,6 +56,26 @@ def test_upload_into_a_window(lab: Lab, pipe: bool) -> None:
     assert upload(lab, b"", pipe=pipe) == b"abc12..xyz"
 
 
+@pytest.mark.parametrize("path", ["/proc/version", "/sys/devices/system/cpu/online"])
+def test_upload_of_what_has_another_size_than_it_says(lab: Lab, path: str) -> None:
+    found = lab.make("one", "a", b"." * 9999)
+    with open(path, "rb") as stream:
+        volumedata.upload(
+            lab.volumes, found, stream.fileno(), bulk.Mover(), offset=0, length=0, sparse=False
+        )
+        stream.seek(0)
+        content = stream.read()
+    assert content
+    assert lab.path("one", "a").read_bytes() == content.ljust(9999, b".")
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB])
+def test_a_file_of_holes_is_as_large_as_it_says(tmp_path: Path, size: int) -> None:
+    with (tmp_path / "holes").open("w+b") as stream:
+        stream.truncate(size)
+        assert volumedata.bytes_left(stream.fileno()) == size
+
+
 def test_upload_that_does_not_fit_writes_nothing(lab: Lab) -> None:
     lab.make("one", "a", b"." * 10)
     path = lab.path("one", "a")
