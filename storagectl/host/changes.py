@@ -28,6 +28,7 @@ from storagectl.host.files import (
     system_errors,
     wiped,
 )
+from storagectl.host.mounts import is_mount_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -288,8 +289,9 @@ class FileHost(CommandHost):
     def may_replace(self, path: str, fd: int, length: int) -> bool:
         """Tell whether `replacing` suits an open file that `length` new bytes are for.
 
-        Not where it has another name too, somebody else has it open, or its folder is not ours
-        to write to; nor where there is room only in the blocks that it has already.
+        Not where it has another name too, somebody else has it open, it is a mount point, or its
+        folder is not ours to write to; nor where there is room only in the blocks that it has
+        already.
         """
         folder = os.path.dirname(path)
         if os.fstat(fd).st_nlink > 1:
@@ -301,6 +303,7 @@ class FileHost(CommandHost):
             and (space.f_bavail * space.f_frsize > max(length, blocks) or length > blocks)
             and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
             and is_open_once(fd)
+            and not is_mount_point(fd, folder)
         )
 
     @contextlib.contextmanager

@@ -40,6 +40,24 @@ def mounts() -> str:
     return _of_process().text()
 
 
+def mount_of(fd: int) -> str:
+    """Return what tells the mount that an open file was found in from all others.
+
+    Source: proc_pid_fdinfo(5), `mnt_id: 25`.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as stream:
+        return next((line for line in stream if line.startswith("mnt_id:")), "")
+
+
+def is_mount_point(fd: int, folder: str) -> bool:
+    """Tell whether an open file is mounted in its folder: no other file can take its place."""
+    place = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_of(fd) != mount_of(place)
+    finally:
+        os.close(place)
+
+
 @cache
 def _of_process() -> Mounts:
     """Return the list of this process: one that a fork shared would be told for both."""

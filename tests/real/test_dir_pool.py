@@ -586,6 +586,24 @@ def test_upload_and_download(ctl: Program, scratch: Scratch, pool: Path) -> None
     assert back.read_bytes() == wanted
 
 
+def test_upload_to_a_mount_point(ctl: Program, scratch: Scratch, pool: Path) -> None:
+    """No other file can take its place: it is written to."""
+    ctl.ok("vol-create-as", "p", "one", "1M")
+    below = scratch.folder / "below"
+    below.write_bytes(b"." * 10)
+    data = scratch.folder / "data"
+    data.write_bytes(b"new")
+    run("mount", "--bind", below, pool / "one")
+    try:
+        ctl.ok("vol-upload", "one", data, "p")
+        assert below.read_bytes() == b"new" + b"." * 7
+        assert unfinished(pool) == []
+    finally:
+        run("umount", pool / "one")
+    ctl.ok("vol-upload", "one", data, "p")
+    assert (pool / "one").read_bytes() == b"new" + bytes(MIB - 3)
+
+
 def test_upload_that_does_not_fit(ctl: Program, scratch: Scratch, pool: Path) -> None:
     ctl.ok("vol-create-as", "p", "one", "1M")
     data = scratch.folder / "data"
