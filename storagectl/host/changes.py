@@ -22,8 +22,10 @@ from storagectl.host.files import (
     is_at,
     is_open_once,
     is_staged,
+    keeps_names,
     lock_byte,
     no_cow_flag,
+    require_changing,
     staged_path,
     system_errors,
     wiped,
@@ -290,8 +292,8 @@ class FileHost(CommandHost):
         """Tell whether `replacing` suits an open file that `length` new bytes are for.
 
         Not where it has another name too, somebody else has it open, it is a mount point, or its
-        folder is not ours to write to; nor where there is room only in the blocks that it has
-        already.
+        folder keeps its name or is not ours to write to; nor where there is room only in the
+        blocks that it has already.
         """
         folder = os.path.dirname(path)
         if os.fstat(fd).st_nlink > 1:
@@ -304,6 +306,7 @@ class FileHost(CommandHost):
             and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
             and is_open_once(fd)
             and not is_mount_point(fd, folder)
+            and not keeps_names(folder)
         )
 
     @contextlib.contextmanager
@@ -387,10 +390,12 @@ class FileHost(CommandHost):
     def _stage(self, folder: str, mode: int) -> tuple[str, int]:
         """Make and lock a hidden file; return its path and descriptor.
 
-        One that a sweep took for left over, before it was locked, is made anew.
+        One that a sweep took for left over, before it was locked, is made anew.  None is made
+        where it could never go.
         """
         import fcntl
 
+        require_changing(folder)
         while True:
             temporary = staged_path(folder)
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)

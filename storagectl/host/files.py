@@ -21,6 +21,7 @@ LABEL = "security.selinux"
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
 NOCOW = 0x00800000
+APPEND = 0x00000020
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -230,6 +231,27 @@ def has_flag(file: str | int, flag: int) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def keeps_names(folder: str) -> bool:
+    """Tell whether files can be made in a folder, and not be renamed or removed, for the flag a.
+
+    Source: ioctl_iflags(2), FS_APPEND_FL.
+    """
+    try:
+        fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return has_flag(fd, APPEND)
+    finally:
+        os.close(fd)
+
+
+def require_changing(folder: str) -> None:
+    """Raise PermissionError, as a rename would, for a folder that keeps the names in it."""
+    if keeps_names(folder):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def locked(fd: int, lock: int, patience_s: float) -> bool:

@@ -14,6 +14,7 @@ from storagectl.host.files import (
     attributes_of,
     has_flag,
     no_cow_flag,
+    require_changing,
     staged_path,
     system_errors,
 )
@@ -81,6 +82,7 @@ class Planner(FilePlanner):
         if self._exists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._require_writable(os.path.dirname(path))
+        require_changing(os.path.dirname(path))
         self._require_free(path)
         self.record(["install", f"--mode={mode:04o}", "--", "/dev/null", path])
         self.expected.append(path)
@@ -108,6 +110,7 @@ class Planner(FilePlanner):
         path = os.path.realpath(path)
         folder = os.path.dirname(path)
         self._require_writable(folder)
+        require_changing(folder)
         self.sweep(folder)
         temporary = staged_path(folder)
         if status is None:

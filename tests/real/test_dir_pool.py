@@ -337,6 +337,36 @@ def test_s50_what_may_not_be_deleted(ctl: Program, scratch: Scratch) -> None:
     ctl.ok("pool-delete", "p")
 
 
+def test_s50_a_folder_that_only_takes_names(ctl: Program, scratch: Scratch) -> None:
+    """What is made there can't get another name, nor go: nothing is made."""
+    target = scratch.mount_new("ext4", "pool", 16 * MIB) / "images"
+    started(ctl, target)
+    ctl.ok("vol-create-as", "p", "one", "1M")
+    ctl.ok("vol-create-as", "p", "image", "1M", "--format", "qcow2")
+    data = scratch.folder / "data"
+    data.write_bytes(b"new")
+    run("chattr", "+a", target)
+    try:
+        with nothing_changed(ctl.root, [], target):
+            for words in (
+                ("vol-create-as", "p", "two", "1M"),
+                ("vol-create-as", "p", "two", "1M", "--format", "qcow2"),
+                ("vol-clone", "one", "two", "p"),
+                ("vol-clone", "image", "two", "p"),
+                ("vol-delete", "one", "p"),
+                ("vol-rename", "one", "two", "p"),
+            ):
+                assert "Operation not permitted" in ctl.refused(*words), words
+            ctl.refused("vol-download", "one", target / "two", "p")
+            error = ctl.refused("--dry-run", "vol-create-as", "p", "two", "1M")
+            assert "Operation not permitted" in error
+        ctl.ok("vol-upload", "one", data, "p")
+        assert (target / "one").read_bytes() == b"new" + bytes(MIB - 3)
+        assert sorted(os.listdir(target)) == ["image", "one"]
+    finally:
+        run("chattr", "-a", target)
+
+
 # Cut short
 
 
