@@ -85,12 +85,16 @@ def occupied(device: str, wanted: str | None, found: list[str]) -> PoolBuilt:
 
 
 def holds_data(device: str) -> bool:
-    """Tell whether the first MiB of a device is anything but zeros."""
+    """Tell whether the edges of a device, which `clear_edges` clears, are anything but zeros."""
     with (
         system_errors(f"cannot read '{device}'"),
         open(device, "rb", buffering=0) as stream,
     ):
-        return any(stream.read(MIB))
+        for start, length in edges(device_size(device)):
+            stream.seek(start)
+            if any(stream.read(length)):
+                return True
+        return False
 
 
 # What the kernel knows

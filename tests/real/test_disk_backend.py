@@ -509,6 +509,7 @@ CONTENTS: dict[str, Callable[[str], object]] = {
     "luks": lambda path: put(path, 0, b"LUKS\xba\xbe\x00\x01aes"),
     "iso9660": lambda path: put(path, 32768, b"\x01CD001\x01"),
     "unknown": lambda path: put(path, MIB - 1, b"x"),
+    "unknown, at the end": lambda path: put(path, 31 * MIB, b"x"),
 }
 
 

@@ -145,6 +145,7 @@ CONTENTS: dict[str, Callable[[str], Any]] = {
         device, 4096 + 24, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")
     ),
     "unknown": lambda device: write(device, 700_000, b"the only copy of something"),
+    "unknown, at the end": lambda device: write(device, 63 * MIB + 500_000, b"the only copy"),
 }
 
 
@@ -178,7 +179,8 @@ def test_s32_what_holds_data_is_not_built_over(trap: Trap, content: str) -> None
         trap.ctl.ok("pool-undefine", kind)
     if content not in ("ext4", "gpt"):
         trap.define("fs", device)
-        found = "data of an unknown format" if content in ("unknown", "bcache") else "found on"
+        known = content != "bcache" and not content.startswith("unknown")
+        found = "found on" if known else "data of an unknown format"
         trap.refused("pool-build", "p", "--no-overwrite", lost=[device], saying=found)
 
 
