@@ -232,6 +232,95 @@ def test_what_others_made(shell: Shell) -> None:
         assert active(group) == []
 
 
+def field(name: str, volume: str) -> str:
+    """Return what LVM shows of a volume."""
+    return run("lvs", "--noheadings", "-o", name, volume).strip()
+
+
+def test_s38_an_external_origin_is_not_deleted(shell: Shell) -> None:
+    """LVM would remove the thin volumes that read from it, in whatever way they came to it."""
+    with ExitStack() as stack:
+        device = stack.enter_context(devices.loop(128 * MiB))
+        group = stack.enter_context(devices.volume_group(device))
+        run("lvcreate", "-y", "-n", "pool", "--type", "thin-pool", "-L", "16M", group)
+        for name in ("turned", "plain"):
+            run("lvcreate", "-y", "-n", name, "-L", "4M", group)
+        thin = ("--thinpool", f"{group}/pool")
+        run("lvconvert", "-y", "--type", "thin", *thin, "--originname", "base", f"{group}/turned")
+        run("lvcreate", "-y", "-n", "copy", "-kn", "-s", f"{group}/turned")
+        run("lvchange", "-y", "-an", "-pr", f"{group}/plain")
+        run("lvcreate", "-y", "-n", "of-plain", "-kn", "-s", *thin, f"{group}/plain")
+        define(shell, group, device)
+        shell.ok("pool-start", "p")
+        made = ["base", "copy", "of-plain", "plain", "turned"]
+        assert [*shell.volumes("p")] == made
+
+        def refused(name: str, lost: str) -> None:
+            saying = f"logical volume '{name}' has snapshots, which would be lost: {lost}\n"
+            assert saying in shell.fails("vol-delete", name, "p")
+
+        refused("base", "turned")
+        refused("plain", "of-plain")
+        assert [*shell.volumes("p")] == made
+        shell.ok("vol-delete", "turned", "p")
+        refused("base", "copy")
+        for name in ("copy", "base", "of-plain", "plain"):
+            shell.ok("vol-delete", name, "p")
+        assert shell.volumes("p") == {}
+        shell.ok("pool-destroy", "p")
+
+
+def test_s38_a_snapshot_survives_a_wipe_of_its_origin(shell: Shell) -> None:
+    """One that LVM lets grow no further does; one of its origin's size would not."""
+    with ExitStack() as stack:
+        device = stack.enter_context(devices.loop(128 * MiB))
+        group = stack.enter_context(devices.volume_group(device))
+        run("vgchange", "-s", "128K", group)
+        run("lvcreate", "-y", "-n", "v", "-L", "8M", group)
+        origin = f"/dev/{group}/v"
+        for name, words in {"same": ("-L", "8M"), "all": ("-L", "64M")}.items():
+            run("lvcreate", "-y", "-n", name, *words, "-s", origin)
+        define(shell, group, device)
+        shell.ok("pool-start", "p")
+        lost = "'v' has snapshots, which would be lost: same\n"
+        assert lost in shell.fails("vol-wipe", "v", "p")
+        run("dd", "if=/dev/urandom", f"of=/dev/{group}/all", "bs=1M", "count=3", "oflag=direct")
+        with unchanged(f"/dev/{group}/all"):
+            # what the refusal is for
+            run("dd", "if=/dev/urandom", f"of={origin}", "bs=1M", "count=8", "oflag=direct")
+            devices.wait_for("it is lost", lambda: field("lv_attr", f"{group}/same")[4] == "I")
+            assert lost in shell.fails("vol-wipe", "v", "p")
+            run("lvremove", "-f", f"{group}/same")
+            shell.ok("vol-wipe", "v", "p")
+        assert field("lv_attr", f"{group}/all")[4] == "a"
+        with open(origin, "rb") as stream:
+            assert stream.read() == bytes(8 * MiB)
+        shell.ok("pool-destroy", "p")
+
+
+def test_s38_a_shared_block_takes_another_when_it_is_wiped(shell: Shell) -> None:
+    with ExitStack() as stack:
+        device = stack.enter_context(devices.loop(128 * MiB))
+        group = stack.enter_context(devices.volume_group(device))
+        run("lvcreate", "-y", "-n", "pool", "--type", "thin-pool", "-L", "12M", group)
+        run("lvcreate", "-y", "-n", "thin", "-V", "8M", "--thinpool", "pool", group)
+        path = f"/dev/{group}/thin"
+        run("dd", "if=/dev/urandom", f"of={path}", "bs=1M", "count=8", "oflag=direct")
+        define(shell, group, device)
+        shell.ok("pool-start", "p")
+        shell.ok("vol-create-as", "p", "copy", "8M", "--backing-vol", "thin")
+        with unchanged(path, f"/dev/{group}/copy"):
+            error = shell.fails("vol-wipe", "thin", "p")
+            assert re.search(r"thin pool 'pool' has 419\d{4} bytes left, too few", error), error
+        run("lvextend", "-L", "20M", f"{group}/pool")
+        with unchanged(f"/dev/{group}/copy"):
+            shell.ok("vol-wipe", "thin", "p")
+        assert float(field("data_percent", f"{group}/pool")) == 80
+        shell.ok("vol-delete", "copy", "p")
+        shell.ok("vol-wipe", "thin", "p")
+        shell.ok("pool-destroy", "p")
+
+
 def test_open_volumes_stop_nothing(shell: Shell) -> None:
     with ExitStack() as stack:
         device = stack.enter_context(devices.loop(128 * MiB))
@@ -383,6 +472,12 @@ def test_commands_that_fail_leave_no_volume(shell: Shell) -> None:
         # the volume is there when the tool fails
         with broken("lvcreate", '[[ "$0" = *lvcreate ]] && (exec -a lvcreate "$real" "$@")'):
             assert shell.fails("vol-create-as", "p", "w", "4M")
+        assert active(group) == ["v"]
+        # somebody else is quicker, and keeps what is theirs
+        with broken("lvcreate", '[[ "$0" = *lvcreate ]] && ! (exec -a lvcreate "$real" "$@")'):
+            assert "already exists" in shell.fails("vol-create-as", "p", "w", "4M")
+        assert active(group) == ["v", "w"]
+        shell.ok("vol-delete", "w", "p")
         for tool, command in {
             "lvremove": ("vol-delete", "v", "p"),
             "lvextend": ("vol-resize", "v", "12M", "--pool", "p"),
