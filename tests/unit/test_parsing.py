@@ -277,8 +277,11 @@ def test_position_and_name_mean_the_same(name: str, data: st.DataObject) -> None
         assert named(made, ["--", *words]) == by_name
 
 
+SPECIAL = ["--", "--help", "--json", "--pool=x", "-"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-@given(words=st.lists(st.text(max_size=6) | st.sampled_from(["--", "--help", "--json", "--pool=x", "-"])))
+@given(words=st.lists(st.text(max_size=6) | st.sampled_from(SPECIAL)))
 @settings(max_examples=20)
 def test_any_words_are_read_or_refused(name: str, words: list[str]) -> None:
     made = command(name)
