@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from storagectl.commands.session import exclusive
 from storagectl.errors import ClientError, Inaccessible, Mistyped, PoolNotFound, StorageError
 from storagectl.pools import UUID_LENGTH
 from storagectl.pooltypes import POOL_TYPES
+from storagectl.store import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from storagectl.backends import PoolState
     from storagectl.commands.session import Session
@@ -57,10 +59,10 @@ def pool_list(
         exclusive(**{option: is_given, "format": given["format"] is not None})
     types = split_types(type)
     shape = shape_of(session, "pools", given)
-    with session.pools.asking_once():
+    with session.pools.asking_once(), doubts_told(found := session.pools.all()):
         entries = [
             entry
-            for entry in session.pools.all()
+            for entry in found
             if (all or entry.active != inactive)
             and passes(entry.persistent, persistent, transient)
             and passes(entry.autostart, autostart, no_autostart)
@@ -91,6 +93,15 @@ def pool_list(
                 for entry in entries
             ]
             output.write(output.table(("Name", "State", "Autostart"), rows, quiet=quiet))
+
+
+@contextmanager
+def doubts_told(entries: Iterable[Entry]) -> Iterator[None]:
+    """Tell at the end why the host did not say whether a pool runs: it is listed as inactive."""
+    yield
+    for entry in entries:
+        if entry.unknown is not None:
+            warn(f"pool '{entry.name}': {entry.unknown.lines()[-1].rstrip()}")
 
 
 def split_types(text: str | None) -> set[str]:

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from inprocess import Answer, storagectl
+from inprocess import Answer, put_on_tool_path, storagectl
 
 from storagectl.commands.lists import COLUMNS, Column
 from storagectl.facts import of_pool, of_secret, of_volume
 from storagectl.host import Host
 from storagectl.model import Pool, SecretDefinition, Volume
 from storagectl.pools import Entry
+from storagectl.store import Store
 
 SOURCES = Path(__file__).resolve().parents[2]
 SIZES = {"a": 5000, "B": 1 << 20, "c d": 3 << 30, "e{x}": 0}
@@ -275,3 +276,29 @@ def test_cheap_columns_need_no_look_at_the_volumes(
     run(root, "vol-list", "d", "--filter", "mode=0600")
     run(root, "vol-list", "d")  # which needs no more than the names
     assert asked == [False, True, True]
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("words", ["", "--all"])
+def test_s48_a_pool_is_told_of_when_the_host_does_not_say_whether_it_runs(
+    root: Path, tmp_path: Path, words: str
+) -> None:
+    """What LVM waits for may be a device that is suspended."""
+    state = root / "root"
+    run(root, "pool-define-as", "held", "logical", "--source-name", "vg")
+    store = Store(Host(), str(state))
+    store.mark_started(store.definition("held"))
+    (tools := tmp_path / "tools").mkdir()
+    (tools / "vgs").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tools / "vgs").chmod(0o755)
+    put_on_tool_path(state, tools)
+    with (state / "etc/storagectl/config.toml").open("a") as stream:
+        stream.write("[time-limits]\nquery = 1\n")
+    answer = storagectl(state, "pool-list", *words.split())
+    assert answer.status == 0
+    assert "d" in answer.stdout.split()
+    assert ("held" in answer.stdout) == ("--all" in words)
+    said = answer.stderr.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("warning: pool 'held': internal error: Child process (")
+    assert said[0].endswith(") did not end within 1 s")

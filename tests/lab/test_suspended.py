@@ -110,6 +110,8 @@ def test_s48_a_tool_that_waits_for_it_is_ended(shell: LabShell, tmp_path: Path, 
                 with suspended(name):
                     done = ask(shell, "pool-list", "--all", limit_s=SHORT_S)
                     assert done.status == 0
+                    told = done.stderr.startswith("warning: pool 'p': ")
+                    assert told == (kind == "logical"), done
                     done = ask(shell, "vol-list", "p", limit_s=SHORT_S)
                     assert (done.status, done.stderr.count("\n")) == (1, 2), done
                     assert done.stderr.endswith(f" did not end within {SHORT_S} s\n")
