@@ -40,7 +40,8 @@ sys.path.append(str(HERE.parent / "oracle"))
 from oracle import LIBVIRTD, NAMESPACES  # noqa: E402
 
 DATA = "data"
-GROUPS = ("cold", "warm", "big", "huge", "many", "slow", DATA)
+# The largest last: the peak of a process begins at that of the one that starts it.
+GROUPS = ("cold", "warm", "big", "many", "slow", DATA, "huge")
 HAS_LIBVIRTD = "STORAGECTL_BENCH_LIBVIRTD"
 # Each would change what is measured.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "STORAGECTL_ROOT")
@@ -97,12 +98,10 @@ def start_again() -> None:
 
 def figures(scratch: Path, sizes: Sizes, mib: int, groups: Collection[str]) -> Iterator[Figure]:
     """Yield the figures of these groups; each is measured before the next is prepared."""
-    commands = Commands(scratch, sizes)
-    for group, of_group in commands.groups.items():
+    known = Commands(scratch, sizes).groups | {DATA: lambda: Data(scratch, mib).figures()}
+    for group in GROUPS:
         if group in groups:
-            yield from of_group()
-    if DATA in groups:
-        yield from Data(scratch, mib).figures()
+            yield from known[group]()
 
 
 def machine(scratch: str) -> dict[str, Any]:
