@@ -21,7 +21,9 @@ def require_unique(
 
     Source: libvirt 9.0.0 virStoragePoolObjSourceFindDuplicate, virStoragePoolObjIsDuplicate.
     """
-    entries = pools.all() if entries is None else entries
+    if entries is None:
+        known = pools.all(starting=True)
+        entries = [entry for entry in known if entry.exists or entry.name != pool.name]
     for other in entries:
         if other.name != pool.name and share_source(pools.host, pool, other.pool):
             raise SourceConflict(

@@ -63,7 +63,7 @@ class Entry:
     @property
     def pool(self) -> Pool:
         """The definition in force: the running one, or the persistent one."""
-        pool = self.marker if self.active or self.config is None else self.config
+        pool = self.marker if self.config is None or self.active else self.config
         assert pool is not None
         return pool
 
@@ -159,11 +159,14 @@ class Pools:
 
         return Secrets(self.store, self.host)
 
-    def all(self, unread: dict[str, StorageError] | None = None) -> list[Entry]:
+    def all(
+        self, unread: dict[str, StorageError] | None = None, *, starting: bool = False
+    ) -> list[Entry]:
         """Return every pool, sorted as virsh sorts them.
 
         Those whose files the system does not let us read are left out, with a warning, and
-        get into `unread`.
+        get into `unread`.  With `starting` there are also those that a command is about to start,
+        whose storage is taken although they don't run yet.
         """
         autostarted = self.store.autostarted()
         defined, started = self.store.defined(), self.store.started()
@@ -179,9 +182,15 @@ class Pools:
                     unread[name] = error
                 continue
             found.append(entry)
+        # asked before the host: one that has just been started runs by then
+        held = {
+            entry.name
+            for entry in found
+            if starting and not entry.persistent and self.store.is_being_changed(entry.name)
+        }
         ask_together(self.host, (entry.marker for entry in found))
         self._ask_once(found)
-        found = [entry for entry in found if entry.exists]
+        found = [entry for entry in found if entry.name in held or entry.exists]
         found.sort(key=lambda entry: ((name := entry.name).lower(), name))
         known: dict[str, str] = {}
         for entry in found:

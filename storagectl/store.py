@@ -375,6 +375,19 @@ class Store:
                 self.host.sweep(folder)
             self.host.sweep_scratch(self.run)
 
+    def is_being_changed(self, name: str) -> bool:
+        """Tell whether a command, which may be this one, has the lock of a pool for a change."""
+        from storagectl.host.locks import holders
+
+        try:
+            fd = os.open(os.path.join(self.locks, name), os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            return any(not holder.shared for holder in holders(fd))
+        finally:
+            os.close(fd)
+
     @contextlib.contextmanager
     def lock_for_volumes(self, name: str) -> Iterator[None]:
         """Hold a pool for work on its volumes: others may do so too, but not stop it."""

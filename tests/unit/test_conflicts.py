@@ -42,6 +42,21 @@ def test_s13_names_and_uuids(pools: Pools) -> None:
     assert [entry.pool.target for entry in pools.all()] == ["/c"]
 
 
+def test_s57_a_pool_that_is_being_started_has_its_storage(pools: Pools, tmp_path: Path) -> None:
+    target = str(tmp_path / "built soon")
+    pools.store.mark_started(directory("d1", 1, target))
+    with pools.store.lock("d1"):
+        for number in (1, 2):
+            with pytest.raises(SourceConflict, match="conflict with pool: 'd1'"):
+                pools.define(directory("d2", number, target))
+        assert pools.all() == []
+    # who was to start it has been killed: it is gone, also for one of the same name
+    pools.define(directory("d2", 2, target))
+    pools.undefine("d2")
+    poollife.create(pools, directory("d1", 1, target), **{**PLAIN, "build": True})
+    assert [entry.name for entry in pools.all()] == ["d1"]
+
+
 EXISTS = "operation failed: pool 'd1' already exists with uuid {}"
 DEFINED = "operation failed: pool '{}' is already defined with uuid {}"
 ACTIVE = "Requested operation is not valid: pool is already active as 'd1'"
