@@ -183,14 +183,17 @@ class Pools:
                 continue
             found.append(entry)
         # asked before the host: one that has just been started runs by then
-        held = {
-            entry.name
+        taken = [
+            entry
             for entry in found
-            if starting and not entry.persistent and self.store.is_being_changed(entry.name)
-        }
+            if starting
+            and entry.config is None
+            and entry.marker is not None
+            and self.store.is_being_changed(entry.marker.name)
+        ]
         ask_together(self.host, (entry.marker for entry in found))
         self._ask_once(found)
-        found = [entry for entry in found if entry.name in held or entry.exists]
+        found = [entry for entry in found if entry.exists or entry in taken]
         found.sort(key=lambda entry: ((name := entry.name).lower(), name))
         known: dict[str, str] = {}
         for entry in found:
