@@ -52,7 +52,7 @@ VOLUME_MODE = 0o600
 SWEPT_S = 60.0
 # libvirt's number of the format that has no other name in its messages.
 LUKS2 = 3
-CREATE_TRIES = 10
+CREATE_TRIES = 40
 
 
 def require_known(volume: Volume) -> None:
