@@ -62,6 +62,16 @@ class Trap(NamedTuple):
                     "--source-format", format, "--target", place)  # fmt: skip
         return target
 
+    def partitioned(self) -> tuple[str, str]:
+        """Return a disk with a running pool p, and the name of the one partition on it."""
+        device = self.scratch.loop(96 * MIB)
+        self.define("disk", device)
+        self.ctl.ok("pool-build", "p")
+        self.ctl.ok("pool-start", "p")
+        part = f"{os.path.basename(device)}p1"
+        self.ctl.ok("vol-create-as", "p", part, "64M")
+        return device, part
+
     def refused(self, *words: object, lost: list[str], saying: str = "") -> str:
         """Run a command that is refused while nothing of what could be lost changes."""
         with counted(COMMANDS), nothing_changed(self.ctl.root, lost, *self.folders()):
@@ -280,12 +290,7 @@ def test_s34_a_device_in_use_is_never_built_over(trap: Trap, how: str) -> None:
 @pytest.mark.parametrize("how", ["swap", "written", "namespace", "read-only"])
 def test_s34_a_disk_with_a_partition_in_use(trap: Trap, how: str) -> None:
     """The disk is not relabelled, nor its partition deleted or wiped; the other way round too."""
-    device = trap.scratch.loop(96 * MIB)
-    trap.define("disk", device)
-    trap.ctl.ok("pool-build", "p")
-    trap.ctl.ok("pool-start", "p")
-    part = f"{os.path.basename(device)}p1"
-    trap.ctl.ok("vol-create-as", "p", part, "64M")
+    device, part = trap.partitioned()
     with used(f"/dev/{part}", how, trap):
         run("sync")
         for words in (("vol-delete", part), ("vol-wipe", part)):
@@ -300,12 +305,7 @@ def test_s34_a_disk_with_a_partition_in_use(trap: Trap, how: str) -> None:
 
 def test_s34_a_partition_of_a_disk_that_is_written_to(trap: Trap) -> None:
     """A virtual machine that has the whole disk would lose what is in the partition."""
-    device = trap.scratch.loop(96 * MIB)
-    trap.define("disk", device)
-    trap.ctl.ok("pool-build", "p")
-    trap.ctl.ok("pool-start", "p")
-    part = f"{os.path.basename(device)}p1"
-    trap.ctl.ok("vol-create-as", "p", part, "64M")
+    device, part = trap.partitioned()
     write(f"/dev/{part}", MIB, b"precious")
     content = trap.scratch.folder / "content"
     content.write_bytes(b"x" * 512)
